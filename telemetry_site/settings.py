@@ -1,0 +1,240 @@
+"""Every setting of the service, one section a concern.
+
+Operators set them by environment variables; `docs/operations.md` lists them. A wrong value stops
+the start with a sentence that names the variable.
+"""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from telemetry_site import embedded
+from telemetry_site.environment import env_bool, env_float, env_int, env_list, env_str
+from telemetry_site.instance import instance_secrets
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+
+# --- Instance: where data lives, and the secrets that never enter the database -------------------
+
+DATA_DIR = Path(env_str("TELEMETRY_DATA_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
+DATABASE_URL = env_str("DATABASE_URL")
+DATABASE_OWNER_URL = env_str("DATABASE_OWNER_URL")
+REDIS_URL = env_str("REDIS_URL")
+EMBEDDED_POSTGRES = not DATABASE_URL
+EMBEDDED_REDIS = not REDIS_URL
+
+if DATABASE_URL and not (env_str("SECRET_KEY") and env_str("TELEMETRY_PEPPER")):
+    # Several machines may share this database: a secret made up on each would give one person
+    # several subjects.
+    raise ImproperlyConfigured(
+        "With DATABASE_URL set, SECRET_KEY and TELEMETRY_PEPPER must be set too, to the same "
+        "values on every machine (for example: openssl rand -hex 32)."
+    )
+
+SECRETS = instance_secrets(DATA_DIR)
+SECRET_KEY = env_str("SECRET_KEY") or SECRETS.secret_key
+PEPPER = (env_str("TELEMETRY_PEPPER") or SECRETS.pepper).encode()
+if len(PEPPER) < 32:
+    raise ImproperlyConfigured("TELEMETRY_PEPPER must be at least 32 characters long.")
+
+# --- Web ---------------------------------------------------------------------------------------
+
+DEBUG = False
+HTTPS = env_bool("TELEMETRY_HTTPS")
+ALLOWED_HOSTS = env_list("TELEMETRY_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+ROOT_URLCONF = "telemetry_site.urls"
+WSGI_APPLICATION = "telemetry_site.wsgi.application"
+APPEND_SLASH = False
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_celery_beat",
+    "telemetry_site",
+    "ingest",
+    "aggregation",
+]
+MIDDLEWARE = [
+    "telemetry_site.middleware.RequestLog",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+# --- Transport security --------------------------------------------------------------------------
+
+# On behind a proxy that ends TLS and sets X-Forwarded-Proto; off for a try-out on loopback.
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # asked by a load balancer from inside
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# --- PostgreSQL ----------------------------------------------------------------------------------
+
+
+def database(url: str, variable: str) -> dict[str, Any]:
+    """Django's description of the database at `url` (postgresql://…)."""
+    try:
+        parts: dict[str, Any] = dict(conninfo_to_dict(url))
+    except ProgrammingError as error:
+        raise ImproperlyConfigured(f"{variable} is not a PostgreSQL URL: {error}") from None
+    if not parts.get("dbname"):
+        raise ImproperlyConfigured(f"{variable} names no database (postgresql://…/NAME).")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.pop("dbname"),
+        "USER": parts.pop("user", ""),
+        "PASSWORD": parts.pop("password", ""),
+        "HOST": parts.pop("host", ""),
+        "PORT": parts.pop("port", ""),
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        # A connection attempt, and a transaction left open by a frozen client, end by themselves.
+        "OPTIONS": {
+            "connect_timeout": 3,
+            "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+            **parts,
+        },
+        "TEST": {"MIGRATE": False},
+    }
+
+
+EMBEDDED = embedded.locate(DATA_DIR)
+DATABASES = {
+    # The application: may read and write rows, owns nothing but the partitioned tables.
+    "default": database(
+        DATABASE_URL or embedded.database_url(EMBEDDED, "telemetry_app", SECRETS.app_password),
+        "DATABASE_URL",
+    ),
+}
+if EMBEDDED_POSTGRES or DATABASE_OWNER_URL:
+    # Migrations only.
+    DATABASES["owner"] = database(
+        DATABASE_OWNER_URL
+        or embedded.database_url(EMBEDDED, "telemetry_owner", SECRETS.owner_password),
+        "DATABASE_OWNER_URL",
+    )
+
+# --- Redis and Celery ----------------------------------------------------------------------------
+
+REDIS = REDIS_URL or embedded.redis_url(EMBEDDED, SECRETS.redis_password)
+if urlsplit(REDIS).scheme not in {"redis", "rediss", "unix"}:
+    raise ImproperlyConfigured(
+        "REDIS_URL must start with redis://, rediss:// or unix://, "
+        f"not {urlsplit(REDIS).scheme or 'nothing'}://."
+    )
+# Celery's broker; Redis unless told otherwise (Sentinel, RabbitMQ).
+BROKER_URL = env_str("TELEMETRY_BROKER_URL") or REDIS.replace("unix://", "redis+socket://", 1)
+REDIS_TIMEOUT_SECONDS = 0.2
+
+# --- Intake --------------------------------------------------------------------------------------
+
+MAX_WIRE_BYTES = env_int("TELEMETRY_MAX_WIRE_BYTES", 1024**2, least=1024)
+MAX_BODY_BYTES = env_int("TELEMETRY_MAX_BODY_BYTES", 10 * 1024**2, least=1024)
+MAX_BATCH_EVENTS = env_int("TELEMETRY_MAX_BATCH_EVENTS", 1000, least=1, most=32_767)
+MAX_EVENT_BYTES = env_int("TELEMETRY_MAX_EVENT_BYTES", 32 * 1024, least=256)
+MAX_DEPTH = env_int("TELEMETRY_MAX_DEPTH", 16, least=1, most=200)
+MAX_NAME_LENGTH = env_int("TELEMETRY_MAX_NAME_LENGTH", 200, least=1)
+# `{`, `[` and `,` in a body: a bound on the objects a small compressed body may decode to.
+MAX_STRUCTURE = env_int("TELEMETRY_MAX_STRUCTURE", 100_000, least=1000)
+MAX_AGE_DAYS = env_int("TELEMETRY_MAX_AGE_DAYS", 31, least=1, most=31)
+# How long a key that was just revoked may still be taken from a process's memory.
+KEY_CACHE_SECONDS = env_float("TELEMETRY_KEY_CACHE_SECONDS", 5, least=0.1, most=300)
+
+# --- Storage and retention -----------------------------------------------------------------------
+
+EVENT_RETENTION_DAYS = env_int("TELEMETRY_EVENT_RETENTION_DAYS", 90, least=1)
+LEDGER_RETENTION_DAYS = env_int("TELEMETRY_LEDGER_RETENTION_DAYS", 31, least=31)
+REJECTED_RETENTION_DAYS = env_int("TELEMETRY_REJECTED_RETENTION_DAYS", 7, least=1)
+# Accepting stops with 503 while the disk of the data folder has less than this left.
+MIN_FREE_DISK_BYTES = env_int("TELEMETRY_MIN_FREE_DISK_MB", 500) * 1024**2
+BACKLOG_ALARM_SECONDS = env_int("TELEMETRY_BACKLOG_ALARM_SECONDS", 60, least=5)
+
+# --- Processes that `manage.py up` runs ----------------------------------------------------------
+
+WEB_PROCESSES = env_int("TELEMETRY_WEB_PROCESSES", 1, least=1, most=64)
+WEB_THREADS = env_int("TELEMETRY_WEB_THREADS", 8, least=1, most=64)
+INGEST_WORKERS = env_int("TELEMETRY_INGEST_WORKERS", 1, least=1, most=64)
+
+# --- REST framework ------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["ingest.authentication.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "telemetry_site.negotiation.JsonOnly",
+    "DEFAULT_METADATA_CLASS": None,
+    "URL_FORMAT_OVERRIDE": None,
+    "EXCEPTION_HANDLER": "telemetry_site.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "UNAUTHENTICATED_TOKEN": None,
+}
+
+# --- Logging -------------------------------------------------------------------------------------
+
+LOG_LEVEL = env_str("TELEMETRY_LOG_LEVEL", "INFO").upper()
+if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+    raise ImproperlyConfigured(
+        f"TELEMETRY_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {LOG_LEVEL!r}."
+    )
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # Django's own request log repeats what the access log says, query string included.
+        "django.request": {"level": "ERROR"},
+    },
+}
