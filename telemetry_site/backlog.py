@@ -1,0 +1,73 @@
+"""Notices when batches wait and nobody stores them.
+
+A worker can look alive and take nothing (a Celery consumer that lost its broker and never came
+back). The ledger shows it: the same batch stays the oldest one waiting.
+"""
+
+import time
+
+from celery.exceptions import OperationalError
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection, transaction
+
+from telemetry_site.celery import app
+
+CHECK_SECONDS = 5.0
+BROKER_SECONDS = 1
+# The order of the index of waiting batches.
+OLDEST_WAITING = """
+    SELECT id, received_at < now() - make_interval(secs => %s)
+      FROM ingest_batch
+     WHERE state = 'received'
+     ORDER BY day, id
+     LIMIT 1
+"""
+
+
+class BacklogWatch:
+    """Says when the worker of the ledger should be started anew."""
+
+    def __init__(self) -> None:
+        self._next_check = 0.0
+        self._suspect: object = None
+        self._since = 0.0
+
+    def is_stuck(self) -> bool:
+        """True once the oldest batch has been late, and the same one, for the alarm's time.
+
+        Asks the database every few seconds at most; one that doesn't answer is no alarm.
+        """
+        now = time.monotonic()
+        if now < self._next_check:
+            return False
+        self._next_check = now + CHECK_SECONDS
+        late = _late_batch()
+        if late is None or late != self._suspect:
+            self._suspect, self._since = late, now
+            return False
+        if now - self._since < settings.BACKLOG_ALARM_SECONDS or not _broker_answers():
+            return False
+        self._suspect = None
+        return True
+
+
+def _late_batch() -> object:
+    """The id of the oldest waiting batch, if it waits for longer than it should."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = '1s'")
+            cursor.execute(OLDEST_WAITING, [settings.BACKLOG_ALARM_SECONDS])
+            batch, late = cursor.fetchone() or (None, False)
+            return batch if late else None
+    except (DatabaseError, InterfaceError):
+        connection.close()
+        return None
+
+
+def _broker_answers() -> bool:
+    try:
+        with app.connection_for_write(connect_timeout=BROKER_SECONDS) as broker:
+            broker.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_SECONDS)
+    except (OperationalError, OSError):
+        return False
+    return True
