@@ -1,0 +1,145 @@
+"""What the wire formats decode to, and what a waiting batch holds. Pure: no Django, no database."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+CATEGORIES = frozenset({"system", "application", "business", "network", "security"})
+DEFAULT_CATEGORY = "application"
+
+
+class MalformedBatch(Exception):
+    """A body that can't be taken as a whole.
+
+    `code` is what the client gets and what the ledger counts; `details` a sentence for a person,
+    without anything of what was sent; `field` the offending field of the batch where there is one.
+    """
+
+    def __init__(self, code: str, details: str, field: str | None = None) -> None:
+        super().__init__(code, details)
+        self.code = code
+        self.details = details
+        self.field = field
+
+
+class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why one event of a batch is not taken. `index` is its place in the batch, from 0."""
+
+    index: int
+    code: str
+    message: str
+    field: str | None = None
+    # Names and types of the event's fields, for the operator; never a value.
+    shape: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"events[{self.index}]: {self.message}"
+
+    @property
+    def report(self) -> dict[str, int | str]:
+        """What the client is told."""
+        told: dict[str, int | str] = {"index": self.index, "code": self.code}
+        if self.field is not None:
+            told["field"] = self.field
+        return told | {"message": self.message}
+
+
+class InvalidRecord(Exception):
+    """Raised inside a decoder for one bad event; becomes a `Rejection`."""
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds every decoder keeps; bytes are decoded bytes, lengths are characters."""
+
+    batch_events: int = 1000
+    event_bytes: int = 32 * 1024
+    depth: int = 16
+    name_length: int = 200
+    structure: int = 100_000
+
+
+class Record(msgspec.Struct):
+    """One event as its client sent it, in the words of every format.
+
+    `occurred_at` is aware and as yet uncorrected; `user_id` and `session_id` are raw: they leave
+    the process only as keyed hashes. `properties` is the JSON text of an object.
+    """
+
+    position: int
+    occurred_at: datetime
+    name: str
+    user_id: str | None
+    session_id: str | None
+    category: str
+    level: str | None
+    scope: str | None
+    client_version: str | None
+    message: str | None
+    properties: bytes
+
+
+@dataclass(slots=True)
+class DecodedBatch:
+    """What a decoder makes of a body."""
+
+    records: list[Record]
+    rejections: list[Rejection]
+    batch_id: UUID | None = None
+    # The client's clock when it sent the batch.
+    sent_at: datetime | None = None
+
+    @property
+    def received(self) -> int:
+        return len(self.records) + len(self.rejections)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the request's headers say in place of the body: fallbacks, the body's own words win."""
+
+    user_id: str | None = None
+    client_version: str | None = None
+    batch_id: UUID | None = None
+    users_optional: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+class StoredRecord(msgspec.Struct, array_like=True, frozen=True):
+    """One event as it waits in the ledger: pseudonymised, its clock corrected.
+
+    `occurred` is microseconds since 1970 UTC; `properties` is JSON text; `subject` and `session`
+    are keyed hashes of 16 bytes.
+    """
+
+    position: int
+    occurred: int
+    name: str
+    subject: bytes | None
+    session: bytes | None
+    category: str
+    level: str | None
+    scope: str | None
+    client_version: str | None
+    message: str | None
+    properties: bytes
+
+    @property
+    def occurred_at(self) -> datetime:
+        return EPOCH + timedelta(microseconds=self.occurred)
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970 UTC of an aware moment; exact, unlike `timestamp()`."""
+    delta = moment - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
