@@ -1,0 +1,196 @@
+"""Days of the tables that grow: made ahead of time, detached and dropped behind it.
+
+`CREATE … PARTITION OF` and `DROP` lock the parent against everybody, so that one open reader stops
+all ingest behind it. Here a day is made beside its parent and then attached, and detached
+concurrently before it is dropped; every lock is waited for briefly and tried for again.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, LiteralString
+
+import psycopg
+from django.conf import settings
+from django.db import connections
+from django.utils import timezone
+from psycopg import sql
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = "partitions"
+DAYS_AHEAD = 7
+DAYS_BEHIND = 32
+
+_TRIES = 20
+_PAUSE_SECONDS = 0.5
+# One maintainer a table at a time; the number is ours alone in this database.
+_ADVISORY_LOCK = 7_304_521
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioned:
+    """A table partitioned by day.
+
+    `bound` is how a day's first moment is written for `column`; days from `behind` before today on
+    are made ahead of need; what is older than `keep` days goes. `before_drop` runs in the
+    transaction that drops a day.
+    """
+
+    table: str
+    column: str
+    bound: str
+    behind: int
+    keep: int
+    before_drop: LiteralString | None = None
+
+    def partition(self, day: date) -> str:
+        return f"{self.table}_{day:%Y%m%d}"
+
+    def day(self, partition: str) -> date:
+        return datetime.strptime(partition[-8:], "%Y%m%d").date()  # noqa: DTZ007 a day, no moment
+
+
+# What the ledger's dropped days added up to stays, by the hour.
+_SUM_LEDGER: LiteralString = """
+INSERT INTO ingest_ledgersum AS sums
+    (project_id, hour, format, batches, received, stored, duplicate, rejected, suppressed, dead)
+SELECT project_id, date_trunc('hour', received_at, 'UTC'), format, count(*), sum(received),
+    sum(stored), sum(duplicate), sum(rejected), sum(suppressed), sum(dead)
+FROM {partition} GROUP BY 1, 2, 3
+"""
+
+LEDGER = Partitioned("ingest_batch", "day", "{day}", 1, settings.LEDGER_RETENTION_DAYS, _SUM_LEDGER)
+REJECTED = Partitioned("ingest_rejectedevent", "day", "{day}", 1, settings.REJECTED_RETENTION_DAYS)
+EVENTS = Partitioned(
+    "ingest_event", "occurred_at", "{day} 00:00+00", DAYS_BEHIND, settings.EVENT_RETENTION_DAYS
+)
+TABLES = (LEDGER, REJECTED, EVENTS)
+
+
+def maintain() -> None:
+    """Make the days around today, and drop those past their time. Run at the start and hourly."""
+    today = timezone.now().date()
+    with _maintainer() as connection:
+        for table in TABLES:
+            for offset in range(-min(table.behind, table.keep), DAYS_AHEAD + 1):
+                _make(connection, table, today + timedelta(days=offset))
+            _expire(connection, table, today - timedelta(days=table.keep + 1))
+
+
+def ensure(table: Partitioned, day: date) -> None:
+    """Make one day, for a writer that found it missing."""
+    with _maintainer() as connection:
+        _make(connection, table, day)
+
+
+@contextmanager
+def _maintainer() -> Iterator[psycopg.Connection[Any]]:
+    """A connection of its own, outside any transaction, that one maintainer has at a time."""
+    wrapper = connections.create_connection("default")
+    wrapper.ensure_connection()
+    connection = wrapper.connection
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])
+        connection.execute("SET lock_timeout = '1s'")
+        yield connection
+    finally:
+        wrapper.close()
+
+
+def _make(connection: psycopg.Connection[Any], table: Partitioned, day: date) -> None:
+    name = table.partition(day)
+    if _exists(connection, name):
+        return
+    words = {
+        "parent": sql.Identifier(table.table),
+        "partition": sql.Identifier(SCHEMA, name),
+        "column": sql.Identifier(table.column),
+        "range": sql.Identifier(f"{name}_range"),
+        "start": sql.Literal(table.bound.format(day=day)),
+        "end": sql.Literal(table.bound.format(day=day + timedelta(days=1))),
+    }
+    # The CHECK tells ATTACH that it needn't look at the rows; afterwards it would only cost time.
+    statement = sql.SQL("""
+        CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL);
+        ALTER TABLE {partition}
+            ADD CONSTRAINT {range} CHECK ({column} >= {start} AND {column} < {end});
+        ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({start}) TO ({end});
+        ALTER TABLE {partition} DROP CONSTRAINT {range};
+    """).format(**words)
+    _persist(connection, statement, in_transaction=True)
+    logger.info("partition %s made", name)
+
+
+def _exists(connection: psycopg.Connection[Any], name: str) -> bool:
+    found = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.{name}"]).fetchone()
+    return found is not None and found[0] is not None
+
+
+def _expire(connection: psycopg.Connection[Any], table: Partitioned, last: date) -> None:
+    """Detach and drop the days up to `last`; goes on where a killed run stopped."""
+    for name, attached, pending in _days(connection, table):
+        if table.day(name) > last or not _is_settled(connection, table, name):
+            continue
+        words = {
+            "parent": sql.Identifier(table.table),
+            "partition": sql.Identifier(SCHEMA, name),
+        }
+        if attached:
+            how = sql.SQL("FINALIZE" if pending else "CONCURRENTLY")
+            _persist(
+                connection,
+                sql.SQL("ALTER TABLE {parent} DETACH PARTITION {partition} {how}").format(
+                    how=how, **words
+                ),
+            )
+        drop: LiteralString = "DROP TABLE {partition}"
+        if table.before_drop is not None:
+            drop = table.before_drop + ";" + drop
+        _persist(connection, sql.SQL(drop).format(**words), in_transaction=True)
+        logger.info("partition %s dropped", name)
+
+
+def _is_settled(connection: psycopg.Connection[Any], table: Partitioned, name: str) -> bool:
+    """Whether nothing in it still waits: a batch that was accepted is never dropped unstored."""
+    if table is not LEDGER:
+        return True
+    query = sql.SQL("SELECT NOT EXISTS (SELECT FROM {} WHERE state = 'received')")
+    row = connection.execute(query.format(sql.Identifier(SCHEMA, name))).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _days(connection: psycopg.Connection[Any], table: Partitioned) -> list[tuple[str, bool, bool]]:
+    """The days of a table there are: name, whether attached, whether a detach was interrupted."""
+    return connection.execute(
+        """
+        SELECT c.relname, i.inhrelid IS NOT NULL, coalesce(i.inhdetachpending, false)
+        FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+        WHERE c.relnamespace = %s::regnamespace AND c.relkind = 'r'
+            AND c.relname ~ ('^' || %s || '_[0-9]{8}$')
+        ORDER BY c.relname
+        """,
+        [SCHEMA, table.table],
+    ).fetchall()
+
+
+def _persist(
+    connection: psycopg.Connection[Any], statement: sql.Composed, *, in_transaction: bool = False
+) -> None:
+    """Run DDL, again and again while somebody holds a lock it needs."""
+    for attempt in range(_TRIES):
+        try:
+            if in_transaction:
+                with connection.transaction():
+                    connection.execute(statement)
+            else:
+                connection.execute(statement)
+        except psycopg.errors.LockNotAvailable:
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
