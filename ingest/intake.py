@@ -1,0 +1,310 @@
+"""Accepting a batch: from decoded records to a committed ledger row.
+
+The only writer of the ledger's rows. When `accept` returns, the batch is durable: its row, with the
+pseudonymised records as payload, and the claim on its id are committed in one statement.
+"""
+
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+import msgspec
+import psycopg
+from django.conf import settings
+from django.db import connection
+from psycopg.types.json import Jsonb
+
+from ingest import partitions
+from ingest.models import Batch, KeyGrant
+from ingest.nudges import nudger
+from ingest.payloads import pack
+from ingest.records import DecodedBatch, Record, Rejection, StoredRecord, microseconds
+from privacy.subjects import Pseudonyms
+
+# A clock that runs ahead of ours by more than this is corrected.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+CLAIM_WINDOW = timedelta(days=31)
+# For so long a batch that is sent again under another id is recognised by its content.
+DIGEST_WINDOW = timedelta(hours=1)
+# Refused events that are written down, of one batch; the ledger counts all of them.
+REFUSALS_KEPT = 20
+
+_DISK_SECONDS = 5.0
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True)
+class Arrival:
+    """What is known of a request beside its body's content."""
+
+    grant: KeyGrant
+    format: str
+    request_id: str
+    received_at: datetime
+    wire_bytes: int = 0
+    body_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a batch at intake."""
+
+    batch_id: uuid.UUID
+    accepted: int
+    rejections: list[Rejection]
+    duplicate: bool
+
+
+class DiskFull(Exception):
+    """The data folder's disk has less free space than TELEMETRY_MIN_FREE_DISK_MB asks for."""
+
+
+class AllRejected(Exception):
+    """No event of the batch can be taken; `rejections` say why."""
+
+    def __init__(self, rejections: list[Rejection]) -> None:
+        super().__init__(len(rejections))
+        self.rejections = rejections
+
+
+def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
+    """Make a batch durable and tell the workers.
+
+    Raises AllRejected where nothing in it can be taken, and DiskFull or an error of psycopg where
+    nothing was accepted and the client should come again.
+    """
+    _check_disk()
+    pseudonyms = Pseudonyms(settings.PEPPER, arrival.grant.project_id)
+    stored, too_old = _canonical(decoded, arrival.received_at, pseudonyms)
+    rejections = sorted(decoded.rejections + too_old, key=lambda rejection: rejection.index)
+    if not stored:
+        raise AllRejected(rejections)
+    batch_id = decoded.batch_id or uuid.uuid4()
+    state = _write(
+        _ACCEPT if not rejections else _ACCEPT_SOME,
+        arrival,
+        {
+            "batch_id": batch_id,
+            "digest": _digest(decoded.records, pseudonyms),
+            "claim_until": arrival.received_at + CLAIM_WINDOW,
+            "digest_until": arrival.received_at + DIGEST_WINDOW,
+            "received": len(stored) + len(rejections),
+            "rejected": len(rejections),
+            "refusals": _refusals(rejections),
+            "payload": pack(stored),
+        },
+    )
+    if state == Batch.State.RECEIVED:
+        nudger.request()
+    return Receipt(batch_id, len(stored), rejections, duplicate=state == Batch.State.DUPLICATE)
+
+
+def refuse(
+    arrival: Arrival, code: str, rejections: list[Rejection], batch_id: uuid.UUID | None = None
+) -> None:
+    """Keep the record of a refusal: a ledger row without payload or claim, and the reasons."""
+    parameters = {
+        "batch_id": batch_id,
+        "received": len(rejections),
+        "rejected": len(rejections),
+        "error": code,
+        "refusals": _refusals(rejections),
+    }
+    _write(_REFUSE, arrival, parameters)
+
+
+def _canonical(
+    decoded: DecodedBatch, received_at: datetime, pseudonyms: Pseudonyms
+) -> tuple[list[StoredRecord], list[Rejection]]:
+    """Pseudonymised records with corrected clocks, and the refusals of those that are too old.
+
+    A clock that runs ahead is corrected by the difference; a late batch is left as it is; what
+    would still lie in the future happened now.
+    """
+    now = microseconds(received_at)
+    oldest = now - _days_taken() * 86_400_000_000
+    ahead = _clock_ahead(decoded.sent_at, received_at)
+    subject, session = cache(pseudonyms.subject), cache(pseudonyms.session)
+    stored: list[StoredRecord] = []
+    too_old: list[Rejection] = []
+    for record in decoded.records:
+        occurred = min(microseconds(record.occurred_at) - ahead, now)
+        if occurred < oldest:
+            too_old.append(_too_old(record))
+            continue
+        stored.append(
+            StoredRecord(
+                record.position,
+                occurred,
+                record.name,
+                subject(record.user_id) if record.user_id is not None else None,
+                session(record.session_id) if record.session_id is not None else None,
+                record.category,
+                record.level,
+                record.scope,
+                record.client_version,
+                record.message,
+                record.properties,
+            )
+        )
+    return stored, too_old
+
+
+def _days_taken() -> int:
+    return min(settings.MAX_AGE_DAYS, settings.EVENT_RETENTION_DAYS)
+
+
+def _clock_ahead(sent_at: datetime | None, received_at: datetime) -> int:
+    """Microseconds by which the client's clock runs ahead, 0 within the tolerance."""
+    if sent_at is None:
+        return 0
+    ahead = microseconds(sent_at) - microseconds(received_at)
+    return ahead if ahead > CLOCK_TOLERANCE // timedelta(microseconds=1) else 0
+
+
+def _too_old(record: Record) -> Rejection:
+    return Rejection(
+        record.position, "too_old", f"timestamp is more than {_days_taken()} days ago", "timestamp"
+    )
+
+
+def _digest(records: list[Record], pseudonyms: Pseudonyms) -> uuid.UUID | None:
+    """What a client that rebuilds its batch sends again; None where events may name nobody.
+
+    Without a user or session two clients may well send the same.
+    """
+    if all(record.user_id or record.session_id for record in records):
+        return uuid.UUID(bytes=pseudonyms.digest(_encode(records)))
+    return None
+
+
+def _refusals(rejections: list[Rejection]) -> Jsonb | None:
+    """The refused events that are written down, as rows for the database."""
+    if not rejections:
+        return None
+    return Jsonb(
+        [msgspec.to_builtins(rejection) for rejection in rejections[:REFUSALS_KEPT]],
+    )
+
+
+def _check_disk() -> None:
+    now = time.monotonic()
+    if now - _disk.looked_at > _DISK_SECONDS:
+        _disk.free, _disk.looked_at = shutil.disk_usage(settings.DATA_DIR).free, now
+    if _disk.free < settings.MIN_FREE_DISK_BYTES:
+        raise DiskFull
+
+
+class _Disk:
+    """What is left on the data folder's disk, looked at now and then."""
+
+    looked_at = float("-inf")
+    free = 0
+
+
+_disk = _Disk()
+
+
+# One statement each: no crash can leave a claim without its ledger row, or the other way round.
+# A content is claimed only by a batch whose id is new: one that isn't stored must not make its
+# rebuilt twin a duplicate. Whoever comes second waits here for the first to commit.
+_ARRIVAL = """
+INSERT INTO ingest_batch
+    (id, day, project_id, batch_id, format, state, received_at, received, duplicate, rejected,
+     wire_bytes, body_bytes, request_id, error, duplicate_of, payload)
+"""
+_ACCEPT = f"""
+WITH entry AS (
+    SELECT nextval('ingest_batch_id_seq') AS id
+), claim AS (
+    INSERT INTO ingest_batchclaim (project_id, key, batch_id, ledger_day, ledger_id, expires_at)
+    SELECT %(project)s, %(batch_id)s, %(batch_id)s, %(day)s, id, %(claim_until)s FROM entry
+    ON CONFLICT (project_id, key) DO NOTHING
+    RETURNING key
+), content AS (
+    INSERT INTO ingest_batchclaim AS held
+        (project_id, key, batch_id, ledger_day, ledger_id, expires_at)
+    SELECT %(project)s, %(digest)s::uuid, %(batch_id)s, %(day)s, id, %(digest_until)s
+    FROM entry, claim WHERE %(digest)s::uuid IS NOT NULL
+    ON CONFLICT (project_id, key) DO UPDATE
+        SET batch_id = EXCLUDED.batch_id, ledger_day = EXCLUDED.ledger_day,
+            ledger_id = EXCLUDED.ledger_id, expires_at = EXCLUDED.expires_at
+        WHERE held.expires_at < %(now)s
+    RETURNING key
+), verdict AS (
+    SELECT id, EXISTS (SELECT FROM claim)
+        AND (%(digest)s::uuid IS NULL OR EXISTS (SELECT FROM content)) AS fresh
+    FROM entry
+), ledger AS (
+    {_ARRIVAL}
+    SELECT id, %(day)s, %(project)s, %(batch_id)s, %(format)s,
+        CASE WHEN fresh THEN 'received' ELSE 'duplicate' END,
+        %(now)s, %(received)s,
+        CASE WHEN fresh THEN 0 ELSE %(received)s - %(rejected)s END, %(rejected)s,
+        %(wire_bytes)s, %(body_bytes)s, %(request_id)s, '',
+        CASE WHEN NOT fresh THEN coalesce(
+            (SELECT held.batch_id FROM ingest_batchclaim held, claim
+             WHERE held.project_id = %(project)s AND held.key = %(digest)s::uuid),
+            %(batch_id)s) END,
+        CASE WHEN fresh THEN %(payload)b::bytea END
+    FROM verdict
+    RETURNING id, state
+)"""
+_REFUSED_EVENTS = """, refused AS (
+    INSERT INTO ingest_rejectedevent
+        (day, project_id, batch, format, received_at, position, code, field, message, shape)
+    SELECT %(day)s, %(project)s, ledger.id, %(format)s, %(now)s,
+        r.index, r.code, left(r.field, 200), r.message, coalesce(r.shape, '{}')
+    FROM ledger, jsonb_to_recordset(%(refusals)s)
+        AS r (index integer, code text, field text, message text, shape jsonb)
+)"""
+_STATE = " SELECT state FROM ledger"
+_ACCEPT_SOME = _ACCEPT + _REFUSED_EVENTS + _STATE
+_ACCEPT = _ACCEPT + _STATE
+_REFUSE = f"""
+WITH ledger AS (
+    {_ARRIVAL}
+    SELECT nextval('ingest_batch_id_seq'), %(day)s, %(project)s, %(batch_id)s::uuid, %(format)s,
+        'rejected', %(now)s, %(received)s, 0, %(rejected)s, %(wire_bytes)s, %(body_bytes)s,
+        %(request_id)s, %(error)s, NULL, NULL
+    RETURNING id, state
+){_REFUSED_EVENTS}{_STATE}"""
+
+
+def _write(statement: str, arrival: Arrival, parameters: dict[str, Any]) -> str:
+    """Run a statement above, once more where that can help; the ledger row's state.
+
+    A second try is safe even if the first one was committed unheard: it finds its own claim.
+    """
+    values = parameters | {
+        "project": arrival.grant.project_id,
+        "format": arrival.format,
+        "request_id": arrival.request_id,
+        "day": arrival.received_at.date(),
+        "now": arrival.received_at,
+        "wire_bytes": arrival.wire_bytes,
+        "body_bytes": arrival.body_bytes,
+    }
+    try:
+        return _execute(statement, values)
+    except psycopg.errors.CheckViolation:
+        # Today has no partition: no maintenance ran for a week.
+        partitions.ensure(partitions.LEDGER, values["day"])
+        partitions.ensure(partitions.REJECTED, values["day"])
+    except psycopg.OperationalError:
+        # Kept connections outlive a restart of the server unnoticed.
+        if connection.connection is not None and not connection.connection.closed:
+            raise
+        connection.close()
+    return _execute(statement, values)
+
+
+def _execute(statement: str, values: dict[str, Any]) -> str:
+    """The statement's one value, by a prepared statement: Django's own cursors never prepare."""
+    connection.ensure_connection()
+    row = connection.connection.execute(statement, values, prepare=True).fetchone()
+    return str(row[0])

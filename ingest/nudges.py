@@ -1,0 +1,123 @@
+"""Telling the workers that batches wait: coalesced, bounded in time, and never in a request's way.
+
+A nudge is a Celery message that carries nothing. It is published by a thread of its own, so that no
+request waits for Redis, be it slow, dead or frozen, and only while none is outstanding: a flag in
+Redis says so, which the worker clears before it claims. Losing a nudge costs time, never data: the
+sweep of the ledger makes up for it.
+"""
+
+import logging
+import threading
+import time
+
+import kombu
+import redis
+from django.conf import settings
+
+from telemetry_site.celery import app
+
+logger = logging.getLogger(__name__)
+
+FLAG = "telemetry:nudged"
+# While a nudge may still be on its way; a lost one is forgotten after this.
+FLAG_SECONDS = 10
+TASK = "ingest.tasks.store_batches"
+QUEUE = "ingest"
+# A nudge that no worker took in this time is dropped from the queue: the sweep sends another.
+EXPIRES_SECONDS = 30
+
+# Requests of this long share a nudge.
+_PAUSE_SECONDS = 0.02
+# After a failure nothing is published for this long.
+_BREAKER_SECONDS = 2.0
+
+BROKER_ERRORS = (redis.RedisError, OSError, kombu.exceptions.OperationalError)
+
+
+def broker_connection() -> kombu.Connection:
+    """A connection to the broker on which a publish fails in bounded time."""
+    return app.connection_for_write(
+        transport_options={
+            "socket_timeout": settings.REDIS_TIMEOUT_SECONDS,
+            "socket_connect_timeout": settings.REDIS_TIMEOUT_SECONDS,
+        }
+    )
+
+
+def publish(connection: kombu.Connection) -> None:
+    """Send a nudge, outstanding ones or not. Raises one of BROKER_ERRORS in bounded time."""
+    app.send_task(TASK, queue=QUEUE, expires=EXPIRES_SECONDS, connection=connection, retry=False)
+
+
+class Nudger:
+    """One a process: takes requests for a nudge from any thread, and publishes from its own."""
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._redis = redis.Redis.from_url(
+            settings.REDIS,
+            socket_timeout=settings.REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=settings.REDIS_TIMEOUT_SECONDS,
+        )
+        self._broker: kombu.Connection | None = None
+        self._open = False
+
+    def request(self) -> None:
+        """Ask for a nudge. Returns at once."""
+        if self._thread is None:
+            self._start()
+        self._wanted.set()
+
+    def clear(self) -> None:
+        """Let the next batch nudge again: called by the worker before it claims."""
+        try:
+            self._redis.delete(FLAG)
+        except BROKER_ERRORS as error:
+            logger.debug("nudge flag not cleared: %s", error)
+
+    def _start(self) -> None:
+        # Not at import: a thread doesn't survive the fork that makes a server's process.
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._nudge():
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                self._wanted.set()
+                time.sleep(_BREAKER_SECONDS)
+
+    def _nudge(self) -> bool:
+        """Publish unless a nudge is outstanding; False where the broker doesn't answer."""
+        try:
+            if self._redis.set(FLAG, 1, nx=True, ex=FLAG_SECONDS):
+                self._publish_or_unflag()
+        except BROKER_ERRORS as error:
+            if not self._open:
+                logger.warning("nudges pause, batches wait for the sweep: %s", error)
+            self._open = True
+            return False
+        if self._open:
+            logger.warning("nudges go on")
+        self._open = False
+        return True
+
+    def _publish_or_unflag(self) -> None:
+        self._broker = self._broker or broker_connection()
+        try:
+            publish(self._broker)
+        except BROKER_ERRORS:
+            self._broker.release()
+            self._broker = None
+            self.clear()
+            raise
+
+
+nudger = Nudger()
