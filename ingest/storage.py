@@ -1,0 +1,238 @@
+"""Storing what waits in the ledger: the only code that writes or deletes events.
+
+A group of waiting batches is claimed by locking its rows, copied into the events table and marked
+stored, in one transaction: a worker that dies leaves everything as it was. Before a group is worked
+on, its ids are committed as an `Attempt` on a connection of their own; one that is left behind
+tells that the process died there, and its batches are then run one at a time.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from ingest.attempts import attempts
+from ingest.copying import Failure, Row, Waiting, copy_rows
+from ingest.payloads import UNREADABLE, pack, unpack
+from ingest.records import microseconds
+
+logger = logging.getLogger(__name__)
+
+# Bounds of a group: so many batches share a transaction, and so many decoded bytes share memory.
+GROUP_BATCHES = 50
+GROUP_BYTES = 8 * 1024**2
+# A batch at which so many processes died is dead.
+MOST_DEATHS = 3
+# After a group that wasn't full: what arrives meanwhile shares the next transaction, which costs
+# half as much as one each.
+LINGER_SECONDS = 0.1
+
+
+class Progress(Enum):
+    """How far one group got with what waits."""
+
+    DONE = "nothing waited"
+    SOME = "all of what could be claimed"
+    MORE = "there is more"
+
+
+def store_waiting(seconds: float) -> bool:
+    """Store waiting batches until none is left or the time is over; whether some may be left."""
+    deadline = time.monotonic() + seconds
+    attempts.open()
+    while (progress := store_group()) is not Progress.DONE:
+        if time.monotonic() > deadline:
+            return True
+        if progress is Progress.SOME:
+            time.sleep(LINGER_SECONDS)
+    return False
+
+
+def store_group() -> Progress:
+    """Claim a group and store it.
+
+    Raises what isn't the data's fault, with nothing changed: to be tried again.
+    """
+    with transaction.atomic():
+        waiting = _claim()
+        if not waiting:
+            return Progress.DONE
+        if left := attempts.left_by_the_dead([batch.id for batch in waiting]):
+            _blame([batch for batch in waiting if batch.id in left])
+            attempts.settle(left)
+            return Progress.MORE
+        group = _group(waiting)
+        with attempts.noted([batch.id for batch in group]):
+            _store(group)
+    all_claimed = len(group) == len(waiting) < GROUP_BATCHES
+    return Progress.SOME if all_claimed else Progress.MORE
+
+
+def _run(statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> psycopg.Cursor[Any]:
+    """A prepared statement on Django's connection, whose own cursors never prepare."""
+    cursor: psycopg.Cursor[Any] = connection.connection.execute(statement, parameters, prepare=True)
+    return cursor
+
+
+def _claim() -> list[Waiting]:
+    """Lock the oldest waiting batches that nobody else has locked."""
+    rows = _run(
+        """
+        SELECT id, day, project_id, batch_id, body_bytes, attempts FROM ingest_batch
+        WHERE state = 'received' ORDER BY day, id LIMIT %s
+        FOR NO KEY UPDATE SKIP LOCKED
+        """,
+        [GROUP_BATCHES],
+    )
+    return [Waiting(*row) for row in rows]
+
+
+def _group(waiting: list[Waiting]) -> list[Waiting]:
+    """Those of `waiting` to store together: suspects come last and alone."""
+    fresh = [batch for batch in waiting if not batch.attempts]
+    if not fresh:
+        return [min(waiting, key=lambda batch: batch.attempts)]
+    group: list[Waiting] = []
+    size = 0
+    for batch in fresh:
+        size += batch.body_bytes
+        if group and size > GROUP_BYTES:
+            break
+        group.append(batch)
+    return group
+
+
+def _blame(batches: list[Waiting]) -> None:
+    """Count a death at each batch; the dead ones are kept for replay."""
+    for batch in batches:
+        logger.warning("a worker died at batch %s (%d)", batch.batch_id, batch.attempts + 1)
+    _run(
+        "UPDATE ingest_batch SET attempts = attempts + 1 WHERE day = ANY(%s) AND id = ANY(%s)",
+        _keys(batches),
+    )
+    _run(
+        """
+        UPDATE ingest_batch SET state = 'dead', error = 'workers died while storing it',
+            dead = received - rejected - suppressed - stored
+        WHERE day = ANY(%s) AND id = ANY(%s) AND attempts >= %s
+        """,
+        [*_keys(batches), MOST_DEATHS],
+    )
+
+
+def _keys(batches: Iterable[Waiting]) -> tuple[list[date], list[int]]:
+    """Days and ids: the days let PostgreSQL look into few partitions, an id alone is unique."""
+    batches = list(batches)
+    return sorted({batch.day for batch in batches}), [batch.id for batch in batches]
+
+
+def _store(group: list[Waiting]) -> None:
+    """Copy the group's events and settle its batches, within the caller's transaction."""
+    rows, unreadable = _read(group)
+    rows, failures = _sort(rows)
+    failures += copy_rows(rows)
+    failed: dict[Waiting, list[Failure]] = defaultdict(list)
+    for failure in failures:
+        failed[failure.row.batch].append(failure)
+    _mark_stored([batch for batch in group if batch not in failed and batch not in unreadable])
+    for batch, its_failures in failed.items():
+        _mark_dead(batch, its_failures)
+    for batch, error in unreadable.items():
+        _bury(batch, error)
+
+
+def _read(group: list[Waiting]) -> tuple[list[Row], dict[Waiting, str]]:
+    """The events of a group, and what is wrong with the payloads that can't be read."""
+    batches = {batch.id: batch for batch in group}
+    rows: list[Row] = []
+    unreadable: dict[Waiting, str] = {}
+    for ledger_id, payload in _run(
+        "SELECT id, payload FROM ingest_batch WHERE day = ANY(%s) AND id = ANY(%s)", _keys(group)
+    ):
+        batch = batches[ledger_id]
+        try:
+            rows += [Row(batch, record) for record in unpack(payload)]
+        except UNREADABLE as error:
+            unreadable[batch] = f"the payload can't be read: {error}"
+    return rows, unreadable
+
+
+def _sort(rows: list[Row]) -> tuple[list[Row], list[Failure]]:
+    """Rows that may be stored, and those past the retention of events (a late replay's)."""
+    kept_since = timezone.now().date() - timedelta(days=settings.EVENT_RETENTION_DAYS)
+    earliest = microseconds(datetime.combine(kept_since, datetime.min.time(), UTC))
+    late = [row for row in rows if row.record.occurred < earliest]
+    if not late:
+        return rows, []
+    return (
+        [row for row in rows if row.record.occurred >= earliest],
+        [Failure(row, "too_old: past the retention of events") for row in late],
+    )
+
+
+def _mark_stored(batches: list[Waiting]) -> None:
+    _run(
+        """
+        UPDATE ingest_batch SET state = 'stored', stored_at = %s, payload = NULL, error = '',
+            stored = received - rejected - suppressed
+        WHERE day = ANY(%s) AND id = ANY(%s)
+        """,
+        [timezone.now(), *_keys(batches)],
+    )
+
+
+def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
+    """Settle a batch of which some events can't be stored: those alone are kept."""
+    error = failures[0].error
+    logger.error("%d events of batch %s are dead: %s", len(failures), batch.batch_id, error)
+    _run(
+        """
+        UPDATE ingest_batch SET state = 'dead', stored_at = %s, payload = %s, error = %s,
+            dead = %s, stored = received - rejected - suppressed - %s
+        WHERE day = %s AND id = %s
+        """,
+        [
+            timezone.now(),
+            pack([failure.row.record for failure in failures]),
+            error,
+            len(failures),
+            len(failures),
+            batch.day,
+            batch.id,
+        ],
+    )
+
+
+def _bury(batch: Waiting, error: str) -> None:
+    """Mark a batch dead as it is, its payload kept."""
+    logger.error("batch %s is dead: %s", batch.batch_id, error)
+    _run(
+        """
+        UPDATE ingest_batch SET state = 'dead', error = %s,
+            dead = received - rejected - suppressed - stored
+        WHERE day = %s AND id = %s
+        """,
+        [error, batch.day, batch.id],
+    )
+
+
+def replay(batches: Iterable[tuple[date, int]]) -> int:
+    """Let dead batches wait once more, given by day and id; how many do."""
+    keys = list(batches)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE ingest_batch SET state = 'received', attempts = 0, dead = 0
+            WHERE state = 'dead' AND day = ANY(%s) AND id = ANY(%s)
+            """,
+            [[day for day, _ in keys], [ledger_id for _, ledger_id in keys]],
+        )
+        return int(cursor.rowcount)
