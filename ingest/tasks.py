@@ -1,0 +1,59 @@
+"""Celery's way in: each task fetches, calls, and decides about another try."""
+
+import logging
+
+from django.db import connection
+
+from ingest import partitions, storage
+from ingest.nudges import nudger
+from telemetry_site.celery import app
+from telemetry_site.errors import DATABASE_ERRORS
+from telemetry_site.models import Lease
+
+logger = logging.getLogger(__name__)
+
+# One task stores for so long; what is left then gets a task of its own, so that time limits and
+# restarts find an end to each.
+STORE_SECONDS = 20
+# Renewed by each run, nudged or scheduled: what /readyz calls a live worker.
+WORKER_LEASE = "ingest worker"
+WORKER_LEASE_SECONDS = 45
+CLAIMS_AT_ONCE = 5_000
+
+
+@app.task
+def store_batches() -> None:
+    """Store what waits in the ledger. Nudged by intake; beat's run of it is the sweep."""
+    nudger.clear()
+    try:
+        Lease.objects.take(WORKER_LEASE, "ingest", WORKER_LEASE_SECONDS)
+        if storage.store_waiting(STORE_SECONDS):
+            nudger.request()
+    except DATABASE_ERRORS as error:
+        # Nothing was changed, and the sweep comes again.
+        logger.warning("storing pauses: %s", " ".join(str(error).split()))
+
+
+@app.task
+def maintain_partitions() -> None:
+    """Make days ahead, drop days past their retention."""
+    partitions.maintain()
+
+
+@app.task
+def expire_claims() -> None:
+    """Forget batch ids and contents past their window, in chunks that lock little."""
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(
+                """
+                DELETE FROM ingest_batchclaim WHERE (project_id, key) IN (
+                    SELECT project_id, key FROM ingest_batchclaim
+                    WHERE expires_at < now() ORDER BY expires_at LIMIT %s
+                    FOR UPDATE SKIP LOCKED
+                )
+                """,
+                [CLAIMS_AT_ONCE],
+            )
+            if cursor.rowcount < CLAIMS_AT_ONCE:
+                return
