@@ -1,0 +1,45 @@
+"""What all tests share: one running service, on which each test uses a project of its own.
+
+Django is set up on that service's data folder before a test module is read; the service itself is
+started by the first test that needs it. Nothing is rolled back or emptied between tests: a project
+is the boundary, as it is in production.
+"""
+
+import os
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.harness import Project, Service, data_folder
+
+_service = Service(data_folder())
+os.environ["TELEMETRY_DATA_DIR"] = str(_service.data_dir)
+os.environ["DJANGO_SETTINGS_MODULE"] = "telemetry_site.settings"
+for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "TELEMETRY_BROKER_URL"):
+    os.environ.pop(name, None)
+
+import django  # noqa: E402 the settings read the environment above
+
+django.setup()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_folder() -> Iterator[None]:
+    yield
+    _service.remove()
+
+
+@pytest.fixture(scope="session")
+def service() -> Service:
+    """The running service: web, workers, beat, PostgreSQL and Redis."""
+    return _service.start()
+
+
+@pytest.fixture
+def project(service: Service) -> Project:
+    """A project of this test's own, with its keys, made in this process."""
+    from ingest.models import Project as Row
+
+    row, keys = Row.objects.create_with_keys(f"test {uuid4().hex}")
+    return Project(row.slug, keys["ingest"], keys["secret"], row.signing_secret)
