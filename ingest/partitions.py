@@ -122,7 +122,7 @@ def _make(connection: psycopg.Connection[Any], table: Partitioned, day: date) ->
         ALTER TABLE {partition} DROP CONSTRAINT {range};
     """).format(**words)
     _persist(connection, statement, in_transaction=True)
-    logger.info("partition %s made", name)
+    logger.debug("partition %s made", name)
 
 
 def _exists(connection: psycopg.Connection[Any], name: str) -> bool:
