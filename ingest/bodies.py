@@ -49,7 +49,7 @@ def read(request: HttpRequest) -> Body:
     content_type = request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
     if content_type not in CONTENT_TYPES:
         raise MalformedBatch("unsupported_type", "The content type must be application/json.")
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if not encoding and content_type.endswith("gzip"):
         # Gzipped JSON by its type. With a Content-Encoding as well it is still compressed once.
         encoding = "gzip"

@@ -6,15 +6,14 @@ Called by `storage` alone, inside its transaction.
 import struct
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import connection, transaction
+from django.db import transaction
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from ingest import partitions
+from ingest import partitions, prepared
 from ingest.records import StoredRecord
 
 # What is wrong with the data and not with the moment: SQLSTATE classes 22 and 23.
@@ -86,7 +85,7 @@ def _copy(rows: list[Row]) -> list[Failure]:
 
 
 def _copy_all(rows: list[Row]) -> None:
-    cursor: psycopg.Cursor[Any] = connection.connection.cursor()
+    cursor = prepared.cursor()
     cursor.adapters.register_dumper(None, _JsonText)
     cursor.adapters.register_dumper(None, _Microseconds)
     with cursor.copy(_COPY) as copy:

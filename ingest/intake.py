@@ -10,15 +10,16 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, LiteralString
 
 import msgspec
 import psycopg
 from django.conf import settings
 from django.db import connection
 from psycopg.types.json import Jsonb
+from psycopg.types.numeric import Int4
 
-from ingest import partitions
+from ingest import partitions, prepared
 from ingest.models import Batch, KeyGrant
 from ingest.nudges import nudger
 from ingest.payloads import pack
@@ -92,8 +93,8 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
             "digest": _digest(decoded.records, pseudonyms),
             "claim_until": arrival.received_at + CLAIM_WINDOW,
             "digest_until": arrival.received_at + DIGEST_WINDOW,
-            "received": len(stored) + len(rejections),
-            "rejected": len(rejections),
+            "received": Int4(len(stored) + len(rejections)),
+            "rejected": Int4(len(rejections)),
             "refusals": _refusals(rejections),
             "payload": pack(stored),
         },
@@ -109,8 +110,8 @@ def refuse(
     """Keep the record of a refusal: a ledger row without payload or claim, and the reasons."""
     parameters = {
         "batch_id": batch_id,
-        "received": len(rejections),
-        "rejected": len(rejections),
+        "received": Int4(len(rejections)),
+        "rejected": Int4(len(rejections)),
         "error": code,
         "refusals": _refusals(rejections),
     }
@@ -230,15 +231,15 @@ WITH entry AS (
         (project_id, key, batch_id, ledger_day, ledger_id, expires_at)
     SELECT %(project)s, %(digest)s::uuid, %(batch_id)s, %(day)s, id, %(digest_until)s
     FROM entry, claim WHERE %(digest)s::uuid IS NOT NULL
-    ON CONFLICT (project_id, key) DO UPDATE
-        SET batch_id = EXCLUDED.batch_id, ledger_day = EXCLUDED.ledger_day,
-            ledger_id = EXCLUDED.ledger_id, expires_at = EXCLUDED.expires_at
-        WHERE held.expires_at < %(now)s
-    RETURNING key
+    ON CONFLICT (project_id, key) DO UPDATE SET
+        batch_id = CASE WHEN held.expires_at < %(now)s
+            THEN EXCLUDED.batch_id ELSE held.batch_id END,
+        expires_at = CASE WHEN held.expires_at < %(now)s
+            THEN EXCLUDED.expires_at ELSE held.expires_at END
+    RETURNING batch_id
 ), verdict AS (
-    SELECT id, EXISTS (SELECT FROM claim)
-        AND (%(digest)s::uuid IS NULL OR EXISTS (SELECT FROM content)) AS fresh
-    FROM entry
+    SELECT id, holder, holder = %(batch_id)s AND EXISTS (SELECT FROM claim) AS fresh
+    FROM entry, coalesce((SELECT batch_id FROM content), %(batch_id)s) AS holder
 ), ledger AS (
     {_ARRIVAL}
     SELECT id, %(day)s, %(project)s, %(batch_id)s, %(format)s,
@@ -246,10 +247,7 @@ WITH entry AS (
         %(now)s, %(received)s,
         CASE WHEN fresh THEN 0 ELSE %(received)s - %(rejected)s END, %(rejected)s,
         %(wire_bytes)s, %(body_bytes)s, %(request_id)s, '',
-        CASE WHEN NOT fresh THEN coalesce(
-            (SELECT held.batch_id FROM ingest_batchclaim held, claim
-             WHERE held.project_id = %(project)s AND held.key = %(digest)s::uuid),
-            %(batch_id)s) END,
+        CASE WHEN NOT fresh THEN holder END,
         CASE WHEN fresh THEN %(payload)b::bytea END
     FROM verdict
     RETURNING id, state
@@ -275,19 +273,20 @@ WITH ledger AS (
 ){_REFUSED_EVENTS}{_STATE}"""
 
 
-def _write(statement: str, arrival: Arrival, parameters: dict[str, Any]) -> str:
+def _write(statement: LiteralString, arrival: Arrival, parameters: dict[str, Any]) -> str:
     """Run a statement above, once more where that can help; the ledger row's state.
 
+    Numbers are sent as one type whatever their size: each mix of types is a statement of its own.
     A second try is safe even if the first one was committed unheard: it finds its own claim.
     """
     values = parameters | {
-        "project": arrival.grant.project_id,
+        "project": Int4(arrival.grant.project_id),
         "format": arrival.format,
         "request_id": arrival.request_id,
         "day": arrival.received_at.date(),
         "now": arrival.received_at,
-        "wire_bytes": arrival.wire_bytes,
-        "body_bytes": arrival.body_bytes,
+        "wire_bytes": Int4(arrival.wire_bytes),
+        "body_bytes": Int4(arrival.body_bytes),
     }
     try:
         return _execute(statement, values)
@@ -303,8 +302,7 @@ def _write(statement: str, arrival: Arrival, parameters: dict[str, Any]) -> str:
     return _execute(statement, values)
 
 
-def _execute(statement: str, values: dict[str, Any]) -> str:
-    """The statement's one value, by a prepared statement: Django's own cursors never prepare."""
-    connection.ensure_connection()
-    row = connection.connection.execute(statement, values, prepare=True).fetchone()
+def _execute(statement: LiteralString, values: dict[str, Any]) -> str:
+    row = prepared.execute(statement, values).fetchone()
+    assert row is not None
     return str(row[0])

@@ -9,12 +9,10 @@ tells that the process died there, and its batches are then run one at a time.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
-from typing import Any
 
-import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
@@ -22,6 +20,7 @@ from django.utils import timezone
 from ingest.attempts import attempts
 from ingest.copying import Failure, Row, Waiting, copy_rows
 from ingest.payloads import UNREADABLE, pack, unpack
+from ingest.prepared import execute
 from ingest.records import microseconds
 
 logger = logging.getLogger(__name__)
@@ -76,15 +75,9 @@ def store_group() -> Progress:
     return Progress.SOME if all_claimed else Progress.MORE
 
 
-def _run(statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> psycopg.Cursor[Any]:
-    """A prepared statement on Django's connection, whose own cursors never prepare."""
-    cursor: psycopg.Cursor[Any] = connection.connection.execute(statement, parameters, prepare=True)
-    return cursor
-
-
 def _claim() -> list[Waiting]:
     """Lock the oldest waiting batches that nobody else has locked."""
-    rows = _run(
+    rows = execute(
         """
         SELECT id, day, project_id, batch_id, body_bytes, attempts FROM ingest_batch
         WHERE state = 'received' ORDER BY day, id LIMIT %s
@@ -114,11 +107,11 @@ def _blame(batches: list[Waiting]) -> None:
     """Count a death at each batch; the dead ones are kept for replay."""
     for batch in batches:
         logger.warning("a worker died at batch %s (%d)", batch.batch_id, batch.attempts + 1)
-    _run(
+    execute(
         "UPDATE ingest_batch SET attempts = attempts + 1 WHERE day = ANY(%s) AND id = ANY(%s)",
         _keys(batches),
     )
-    _run(
+    execute(
         """
         UPDATE ingest_batch SET state = 'dead', error = 'workers died while storing it',
             dead = received - rejected - suppressed - stored
@@ -154,7 +147,7 @@ def _read(group: list[Waiting]) -> tuple[list[Row], dict[Waiting, str]]:
     batches = {batch.id: batch for batch in group}
     rows: list[Row] = []
     unreadable: dict[Waiting, str] = {}
-    for ledger_id, payload in _run(
+    for ledger_id, payload in execute(
         "SELECT id, payload FROM ingest_batch WHERE day = ANY(%s) AND id = ANY(%s)", _keys(group)
     ):
         batch = batches[ledger_id]
@@ -179,7 +172,7 @@ def _sort(rows: list[Row]) -> tuple[list[Row], list[Failure]]:
 
 
 def _mark_stored(batches: list[Waiting]) -> None:
-    _run(
+    execute(
         """
         UPDATE ingest_batch SET state = 'stored', stored_at = %s, payload = NULL, error = '',
             stored = received - rejected - suppressed
@@ -193,7 +186,7 @@ def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
     """Settle a batch of which some events can't be stored: those alone are kept."""
     error = failures[0].error
     logger.error("%d events of batch %s are dead: %s", len(failures), batch.batch_id, error)
-    _run(
+    execute(
         """
         UPDATE ingest_batch SET state = 'dead', stored_at = %s, payload = %s, error = %s,
             dead = %s, stored = received - rejected - suppressed - %s
@@ -214,7 +207,7 @@ def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
 def _bury(batch: Waiting, error: str) -> None:
     """Mark a batch dead as it is, its payload kept."""
     logger.error("batch %s is dead: %s", batch.batch_id, error)
-    _run(
+    execute(
         """
         UPDATE ingest_batch SET state = 'dead', error = %s,
             dead = received - rejected - suppressed - stored

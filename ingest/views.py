@@ -163,7 +163,8 @@ class InfoView(APIView):
 
 def _header(request: HttpRequest, name: str) -> str | None:
     """A header's text, None where it is absent or empty. WSGI hands bytes out as Latin-1."""
-    value = request.headers.get(name, "").strip().encode("latin-1")
+    variable = "HTTP_" + name.upper().replace("-", "_")
+    value: bytes = request.META.get(variable, "").strip().encode("latin-1")
     if len(value) > LIMITS.name_length:
         raise MalformedBatch("too_long", f"{name} is longer than {LIMITS.name_length} bytes")
     try:
