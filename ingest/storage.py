@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from typing import LiteralString
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -47,55 +48,72 @@ def store_waiting(seconds: float) -> bool:
     """Store waiting batches until none is left or the time is over; whether some may be left."""
     deadline = time.monotonic() + seconds
     attempts.open()
-    while (progress := store_group()) is not Progress.DONE:
+    while True:
+        # In turns, so that neither waits for the other to be through.
+        suspects, progress = store_suspect(), store_group()
+        if progress is Progress.DONE and not suspects:
+            return False
         if time.monotonic() > deadline:
             return True
-        if progress is Progress.SOME:
+        if progress is Progress.SOME and not suspects:
             time.sleep(LINGER_SECONDS)
-    return False
 
 
 def store_group() -> Progress:
-    """Claim a group and store it.
+    """Claim a group that no worker died at, and store it.
 
     Raises what isn't the data's fault, with nothing changed: to be tried again.
     """
     with transaction.atomic():
-        waiting = _claim()
-        if not waiting:
-            return Progress.DONE
-        if left := attempts.left_by_the_dead([batch.id for batch in waiting]):
-            _blame([batch for batch in waiting if batch.id in left])
-            attempts.settle(left)
-            return Progress.MORE
-        group = _group(waiting)
-        with attempts.noted([batch.id for batch in group]):
-            _store(group)
-    all_claimed = len(group) == len(waiting) < GROUP_BATCHES
-    return Progress.SOME if all_claimed else Progress.MORE
+        waiting = _claim("attempts = 0 ORDER BY day, id", GROUP_BATCHES)
+        group = _fitting(waiting)
+        _store_or_blame(waiting, group)
+    if not waiting:
+        return Progress.DONE
+    return Progress.SOME if len(group) == len(waiting) < GROUP_BATCHES else Progress.MORE
 
 
-def _claim() -> list[Waiting]:
-    """Lock the oldest waiting batches that nobody else has locked."""
+def store_suspect() -> bool:
+    """Claim one batch at which a worker died, the least suspect first, and store it alone.
+
+    False where there is none.
+    """
+    with transaction.atomic():
+        waiting = _claim("attempts > 0 ORDER BY attempts, day, id", 1)
+        _store_or_blame(waiting, waiting)
+    return bool(waiting)
+
+
+def _store_or_blame(waiting: list[Waiting], group: list[Waiting]) -> None:
+    """Store the group, unless a worker died at some of what is claimed: blame these instead."""
+    if not waiting:
+        return
+    if left := attempts.left_by_the_dead([batch.id for batch in waiting]):
+        _blame([batch for batch in waiting if batch.id in left])
+        attempts.settle(left)
+        return
+    with attempts.noted([batch.id for batch in group]):
+        _store(group)
+
+
+def _claim(which: LiteralString, most: int) -> list[Waiting]:
+    """Lock the first waiting batches that nobody else has locked."""
     rows = execute(
-        """
+        f"""
         SELECT id, day, project_id, batch_id, body_bytes, attempts FROM ingest_batch
-        WHERE state = 'received' ORDER BY day, id LIMIT %s
+        WHERE state = 'received' AND {which} LIMIT %s
         FOR NO KEY UPDATE SKIP LOCKED
         """,
-        [GROUP_BATCHES],
+        [most],
     )
     return [Waiting(*row) for row in rows]
 
 
-def _group(waiting: list[Waiting]) -> list[Waiting]:
-    """Those of `waiting` to store together: suspects come last and alone."""
-    fresh = [batch for batch in waiting if not batch.attempts]
-    if not fresh:
-        return [min(waiting, key=lambda batch: batch.attempts)]
+def _fitting(waiting: list[Waiting]) -> list[Waiting]:
+    """As many of `waiting` as may share a transaction's memory, one at least."""
     group: list[Waiting] = []
     size = 0
-    for batch in fresh:
+    for batch in waiting:
         size += batch.body_bytes
         if group and size > GROUP_BYTES:
             break

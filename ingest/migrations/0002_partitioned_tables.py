@@ -33,6 +33,9 @@ ALTER TABLE ingest_batch ALTER COLUMN id SET DEFAULT nextval('ingest_batch_id_se
 ALTER TABLE ingest_batch ALTER COLUMN payload SET STORAGE EXTERNAL;
 -- Readers: the workers' claim and the age of the backlog. Only waiting rows are in it.
 CREATE INDEX ingest_batch_waiting ON ingest_batch (day, id) WHERE state = 'received';
+-- Reader: the workers' claim of batches at which one of them died. Empty but after such deaths.
+CREATE INDEX ingest_batch_suspect ON ingest_batch (attempts, day, id)
+    WHERE state = 'received' AND attempts > 0;
 -- Reader: the dead set (replay, discard). Only dead rows are in it.
 CREATE INDEX ingest_batch_dead ON ingest_batch (day, id) WHERE state = 'dead';
 -- Readers: accounting and the ledger's pages, per project and time.
