@@ -97,7 +97,8 @@ class Nudger:
     def _nudge(self) -> bool:
         """Publish unless a nudge is outstanding; False where the broker doesn't answer."""
         try:
-            if self._redis.set(FLAG, 1, nx=True, ex=FLAG_SECONDS):
+            # After a failure the flag may be that of a request whose answer we didn't wait for.
+            if self._redis.set(FLAG, 1, nx=not self._open, ex=FLAG_SECONDS):
                 self._publish_or_unflag()
         except BROKER_ERRORS as error:
             if not self._open:
