@@ -10,7 +10,7 @@ from celery.exceptions import OperationalError
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from telemetry_site.celery import app
+from ingest.nudges import broker_connection
 
 CHECK_SECONDS = 5.0
 BROKER_SECONDS = 1
@@ -66,7 +66,8 @@ def _late_batch() -> object:
 
 def _broker_answers() -> bool:
     try:
-        with app.connection_for_write(connect_timeout=BROKER_SECONDS) as broker:
+        # One with short timeouts: a broker that hangs mustn't hang the supervisor.
+        with broker_connection() as broker:
             broker.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_SECONDS)
     except (OperationalError, OSError):
         return False
