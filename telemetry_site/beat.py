@@ -5,7 +5,7 @@ import os
 import socket
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler
 
@@ -44,6 +44,7 @@ class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self.leading = False
+        self._busy = False
         super().__init__(*args, **kwargs)
         self.max_interval = TICK_SECONDS
 
@@ -52,6 +53,7 @@ class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Run what is due; seconds until the next look."""
+        self._busy = True
         try:
             close_old_connections()
             self._lead(Lease.objects.take(LEASE, self.holder, LEASE_SECONDS))
@@ -61,12 +63,33 @@ class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
         except (DatabaseError, InterfaceError) as error:
             logger.warning("beat waits for the database: %s", error)
             return TICK_SECONDS
+        finally:
+            self._busy = False
 
     def _lead(self, leading: bool) -> None:
         if leading != self.leading:
             logger.info("beat %s", "runs the schedules" if leading else "waits: another beat runs")
         self.leading = leading
 
+    def _do_sync(self) -> None:
+        self._busy = True
+        try:
+            super()._do_sync()
+        finally:
+            self._busy = False
+
     def close(self) -> None:
-        super().close()
-        Lease.objects.release(LEASE, self.holder)
+        """Write down what ran, and give the lease back.
+
+        Celery's handler of SIGTERM calls this in the midst of whatever runs, then raises
+        SystemExit; on the way out it is called again. A statement on a connection that is at work
+        on another would wait for it for ever: the first call must not touch the database then.
+        """
+        if self._busy:
+            return
+        connection.close()  # it may have been left in the midst of a statement
+        try:
+            super().close()
+            Lease.objects.release(LEASE, self.holder)
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("beat ends without the database: %s", error)
