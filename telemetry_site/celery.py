@@ -4,7 +4,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import kombu
 from celery import Celery, Task
+from celery.app.amqp import AMQP
 from django.conf import settings
 from django.db import close_old_connections
 
@@ -65,7 +67,21 @@ class DatabaseTask(Task[Any, Any]):
         close_old_connections()
 
 
-app = Celery("telemetry_site", task_cls=DatabaseTask)
+class BrokerConnection(kombu.Connection):
+    """A connection to the broker that is looked for every two seconds while it is away.
+
+    A worker's pauses would grow to thirty, and no setting of Celery's reaches them.
+    """
+
+    def _ensure_connection(self, *args: Any, **options: Any) -> Any:
+        return super()._ensure_connection(*args, **{"interval_step": 0, **options})
+
+
+class BrokerAMQP(AMQP):
+    Connection = BrokerConnection
+
+
+app = Celery("telemetry_site", task_cls=DatabaseTask, amqp=BrokerAMQP)
 app.conf.update(
     CELERY_DB_REUSE_MAX=1_000_000,
     broker_url=settings.BROKER_URL,
