@@ -139,6 +139,9 @@ def database(url: str, variable: str) -> dict[str, Any]:
         # A connection attempt, and a transaction left open by a frozen client, end by themselves.
         "OPTIONS": {
             "connect_timeout": 3,
+            # Statements are prepared where they ask for it (see ingest.prepared) and nowhere else.
+            # Django's default of None forbids it even to them.
+            "prepare_threshold": 2**31,
             "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
             **parts,
         },
