@@ -1,12 +1,13 @@
 """The native batch of `POST /v1/events` (source 000), a bare list, or one bare event. Pure."""
 
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 
-from ingest.formats.json_values import check_names, check_nesting, check_values, load
+from ingest.formats.json_values import RepeatedKey, check_names, check_nesting, check_values, load
 from ingest.records import (
     CATEGORIES,
     DEFAULT_CATEGORY,
@@ -53,31 +54,106 @@ def decode(body: bytes, envelope: Envelope) -> DecodedBatch:
     batch = _batch(value)
     events = _events(batch, limits)
     try:
-        if not clean:
-            check_values({key: batch[key] for key in batch if key != "events"}, limits)
+        check_values({key: batch[key] for key in batch if key != "events"}, limits)
         defaults = _defaults(batch, envelope)
         batch_id = _batch_id(batch) or envelope.batch_id
         sent_at = _moment(batch, "timestamp") if batch.get("timestamp") else None
     except InvalidRecord as reason:
         raise MalformedBatch(reason.code, reason.message, reason.field) from None
 
-    # No more brackets than flat events have: nothing is nested in any of them.
-    flat = clean and body.count(b"{") + body.count(b"[") <= len(events) + 2
     decoded = DecodedBatch([], [], batch_id, sent_at)
+    around = 2 if batch is value else isinstance(value, list)
+    brackets = body.count(b"{") + body.count(b"[") - around
+    if clean and (records := all_at_once(events, brackets, defaults, limits)) is not None:
+        decoded.records = records
+        return decoded
     for index, event in enumerate(events):
         try:
             if not isinstance(event, dict):
                 raise InvalidRecord("invalid_type", "An event must be an object")
-            if not clean:
-                check_values(event, limits)
-            elif not flat:
+            if clean:
                 check_nesting(event, limits)
-            decoded.records.append(_record(index, event, defaults, limits))
+            else:
+                check_values(event, limits)
+            decoded.records.append(_record(index, dict(event), defaults, limits))
         except InvalidRecord as reason:
             decoded.rejections.append(
                 Rejection(index, reason.code, reason.message, reason.field, shape(event))
             )
     return decoded
+
+
+def all_at_once(
+    events: list[Any], brackets: int, defaults: _Defaults, limits: Limits
+) -> list[Record] | None:
+    """The records of good and flat events, for a third of what `_record` takes for each.
+
+    None where anything is wrong or nested (`brackets` are those of the events): then each event
+    is looked at by itself, and that is where the rules are written down.
+    """
+    try:
+        known = msgspec.convert(events, _known_fields(limits.name_length))
+    except msgspec.ValidationError:
+        return None
+    records: list[Record] = []
+    names: set[str] = set()
+    objects = 0
+    for index, (event, fields) in enumerate(zip(events, known, strict=True)):
+        rest = {name: value for name, value in event.items() if name not in _KNOWN}
+        if fields.properties is not None:
+            if not rest.keys().isdisjoint(fields.properties):
+                return None
+            rest |= fields.properties
+            objects += 1
+        names.update(rest)
+        properties = _encode(rest) if rest else _NO_PROPERTIES
+        user_id = fields.user_id or defaults.user_id
+        if user_id is None and not defaults.users_optional:
+            return None
+        if len(properties) + len((fields.message or "").encode()) > limits.event_bytes:
+            return None
+        moment = fields.timestamp
+        records.append(
+            Record(
+                index,
+                moment if moment.tzinfo else moment.replace(tzinfo=UTC),
+                fields.event,
+                user_id,
+                fields.session_id or defaults.session_id,
+                fields.category or defaults.category,
+                fields.level or None,
+                None,
+                defaults.client_version,
+                fields.message,
+                properties,
+            )
+        )
+    nested = brackets > len(events) + objects
+    too_long = max(map(len, names), default=0) > limits.name_length
+    return None if nested or too_long else records
+
+
+@cache
+def _known_fields(name_length: int) -> Any:
+    """The type of a list of good events, but for what becomes properties."""
+    name = Annotated[str, msgspec.Meta(min_length=1, max_length=name_length)]
+    word = Annotated[str, msgspec.Meta(max_length=name_length)] | None
+    fields = [
+        ("timestamp", datetime),
+        ("event", name),
+        ("user_id", word, None),
+        ("session_id", word, None),
+        ("category", Literal[tuple(sorted(CATEGORIES))] | None, None),
+        ("level", word, None),
+        ("message", str | None, None),
+        ("properties", dict[str, Any] | None, None),
+    ]
+    return list[msgspec.defstruct("Known", fields)]  # type: ignore[misc, arg-type]
+
+
+_KNOWN = frozenset(
+    {"timestamp", "event", "user_id", "session_id", "category", "level", "message", "properties"}
+)
 
 
 def shape(event: Any) -> dict[str, str]:
@@ -102,6 +178,8 @@ def _batch(value: Any) -> dict[str, Any]:
         raise MalformedBatch("invalid_type", "The body must be an object or a list")
     if "events" not in value and "event" in value:
         return {"events": [value]}
+    if isinstance(value, RepeatedKey):
+        raise MalformedBatch("duplicate_key", "A key occurs twice in the batch")
     return value
 
 
@@ -151,7 +229,7 @@ def _record(index: int, event: dict[str, Any], defaults: _Defaults, limits: Limi
         raise InvalidRecord("invalid_type", "message must be a string", "message")
     del event["timestamp"]
     properties = _properties(event, limits)
-    if len(properties) + len(message or "") > limits.event_bytes:
+    if len(properties) + len((message or "").encode()) > limits.event_bytes:
         raise InvalidRecord(
             "event_too_large", f"An event is larger than {limits.event_bytes} bytes"
         )

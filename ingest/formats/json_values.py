@@ -14,8 +14,9 @@ from ingest.records import InvalidRecord, Limits, MalformedBatch
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 _CONTAINERS = (dict, list)
-_INT64 = range(-(2**63), 2**63)
+_INT64 = range(-(2**63), 2**64)
 
 
 def load(body: bytes, limits: Limits) -> tuple[Any, bool]:
@@ -34,8 +35,11 @@ def load(body: bytes, limits: Limits) -> tuple[Any, bool]:
         )
     try:
         value = _decode(body)
-        # A key that came twice shows: what is encoded again has fewer colons than what came.
-        clean = b"\\u0000" not in body and _encode(value).count(b":") == body.count(b":")
+        _pack(value)  # raises on an integer of more than 64 bits
+        # A key that came twice shows: what is encoded again has fewer colons than what came. Not
+        # where a colon came as an escape; those are looked at, as is an escaped NUL.
+        escaped = b"\\u0000" in body or b"\\u003" in body
+        clean = not escaped and _encode(value).count(b":") == body.count(b":")
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError):
         clean = False
     return (value, True) if clean else (_load_tolerantly(body), False)
