@@ -1,7 +1,7 @@
 """Who is calling: API keys, looked up by prefix and kept in memory for a few seconds."""
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from cachetools import TTLCache
 from django.conf import settings
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 _KEYS_IN_MEMORY = 10_000
+_UNKNOWN = object()
 
 
 class KeyCache:
@@ -28,16 +29,15 @@ class KeyCache:
     """
 
     def __init__(self) -> None:
-        self._keys: TTLCache[str, ApiKey | None] = TTLCache(
-            _KEYS_IN_MEMORY, settings.KEY_CACHE_SECONDS
-        )
+        self._keys: TTLCache[str, Any] = TTLCache(_KEYS_IN_MEMORY, settings.KEY_CACHE_SECONDS)
         self._lock = threading.Lock()
 
     def get(self, prefix: str) -> ApiKey | None:
         """The key with this prefix, as it was at most a few seconds ago."""
         with self._lock:
-            if prefix in self._keys:
-                return self._keys[prefix]
+            known = self._keys.get(prefix, _UNKNOWN)
+        if known is not _UNKNOWN:
+            return cast("ApiKey | None", known)
         key = ApiKey.objects.usable(prefix)
         if key is not None:
             key.note_use()
