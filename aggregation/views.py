@@ -13,6 +13,7 @@ from aggregation import queries
 from ingest.authentication import MayQuery, granted
 
 DEFAULT_RANGE = timedelta(days=1)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 class AccountingView(APIView):
@@ -25,7 +26,7 @@ class AccountingView(APIView):
 
     def get(self, request: Request) -> HttpResponse:
         end = _moment(request, "to") or timezone.now()
-        start = _moment(request, "from") or end - DEFAULT_RANGE
+        start = _moment(request, "from") or end - min(DEFAULT_RANGE, end - EARLIEST)
         if start >= end:
             raise ValidationError("from must lie before to", code="invalid_range")
         formats = queries.accounting(granted(request).project_id, start, end)

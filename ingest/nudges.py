@@ -14,7 +14,7 @@ import kombu
 import redis
 from django.conf import settings
 
-from telemetry_site.celery import app
+from telemetry_site.celery import app, broker_connection
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +32,6 @@ _PAUSE_SECONDS = 0.02
 _BREAKER_SECONDS = 2.0
 
 BROKER_ERRORS = (redis.RedisError, OSError, kombu.exceptions.OperationalError)
-
-
-def broker_connection() -> kombu.Connection:
-    """A connection to the broker on which a publish fails in bounded time."""
-    return app.connection_for_write(
-        transport_options={
-            "socket_timeout": settings.REDIS_TIMEOUT_SECONDS,
-            "socket_connect_timeout": settings.REDIS_TIMEOUT_SECONDS,
-        }
-    )
 
 
 def publish(connection: kombu.Connection) -> None:

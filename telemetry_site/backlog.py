@@ -10,7 +10,7 @@ from celery.exceptions import OperationalError
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from ingest.nudges import broker_connection
+from telemetry_site.celery import broker_connection
 
 CHECK_SECONDS = 5.0
 BROKER_SECONDS = 1

@@ -105,3 +105,13 @@ app.conf.update(
     timezone="UTC",
 )
 app.autodiscover_tasks()
+
+
+def broker_connection() -> kombu.Connection:
+    """A connection to the broker on which a publish fails in bounded time."""
+    return app.connection_for_write(
+        transport_options={
+            "socket_timeout": settings.REDIS_TIMEOUT_SECONDS,
+            "socket_connect_timeout": settings.REDIS_TIMEOUT_SECONDS,
+        }
+    )

@@ -1,7 +1,4 @@
-"""Settings from environment variables: each reader fails with a sentence that names the variable.
-
-Pure: reads a mapping, imports nothing of Django.
-"""
+"""Settings from the environment: each reader fails with a sentence that names the variable."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -1,11 +1,17 @@
-"""Content negotiation: there is nothing to negotiate."""
+"""Content negotiation: there is nothing to negotiate. What OPTIONS says."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+from rest_framework.metadata import BaseMetadata
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
+
+if TYPE_CHECKING:
+    # rest_framework.views imports this module, by the settings' word.
+    from rest_framework.views import APIView
 
 
 class JsonOnly(BaseContentNegotiation):
@@ -22,3 +28,10 @@ class JsonOnly(BaseContentNegotiation):
     ) -> tuple[BaseRenderer, str]:
         renderer = next(iter(renderers))
         return renderer, renderer.media_type
+
+
+class Methods(BaseMetadata):
+    """OPTIONS: the methods there are, as `Allow` says them."""
+
+    def determine_metadata(self, request: Request, view: "APIView") -> dict[str, list[str]]:
+        return {"methods": view.allowed_methods}

@@ -123,8 +123,11 @@ def database(url: str, variable: str) -> dict[str, Any]:
     """Django's description of the database at `url` (postgresql://…)."""
     try:
         parts: dict[str, Any] = dict(conninfo_to_dict(url))
-    except ProgrammingError as error:
-        raise ImproperlyConfigured(f"{variable} is not a PostgreSQL URL: {error}") from None
+    except ProgrammingError:
+        # Its own sentence quotes the URL, the password in it too.
+        raise ImproperlyConfigured(
+            f"{variable} is not a PostgreSQL URL (postgresql://USER:PASSWORD@HOST:PORT/NAME)."
+        ) from None
     if not parts.get("dbname"):
         raise ImproperlyConfigured(f"{variable} names no database (postgresql://…/NAME).")
     return {
@@ -214,7 +217,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "telemetry_site.negotiation.JsonOnly",
-    "DEFAULT_METADATA_CLASS": None,
+    "DEFAULT_METADATA_CLASS": "telemetry_site.negotiation.Methods",
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "telemetry_site.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,

@@ -115,6 +115,7 @@ class Service:
 
     def start(self) -> "Service":
         """Start it, and wait until it says that it is ready."""
+        self.lines.clear()
         self._process = subprocess.Popen(
             [sys.executable, "manage.py", "up", "--port", str(self.port)],
             cwd=ROOT,
@@ -137,8 +138,9 @@ class Service:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
+        with self.process.stdout as lines:
+            for line in lines:
+                self.lines.append(line.rstrip("\n"))
 
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         """Stop it as Ctrl-C or a service manager does; the exit code."""

@@ -113,10 +113,14 @@ def all_at_once(
         if len(properties) + len((fields.message or "").encode()) > limits.event_bytes:
             return None
         moment = fields.timestamp
+        try:
+            moment = moment if moment.tzinfo is UTC else _in_utc(moment)
+        except OverflowError:
+            return None
         records.append(
             Record(
                 index,
-                moment if moment.tzinfo else moment.replace(tzinfo=UTC),
+                moment,
                 fields.event,
                 user_id,
                 fields.session_id or defaults.session_id,
@@ -296,14 +300,18 @@ def _moment(holder: dict[str, Any], field: str) -> datetime:
     try:
         if not isinstance(value, str):
             raise ValueError
-        moment = msgspec.convert(value, datetime)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (msgspec.ValidationError, ValueError):
+        return _in_utc(msgspec.convert(value, datetime))
+    except (msgspec.ValidationError, ValueError, OverflowError):
         raise InvalidRecord(
             "invalid_timestamp",
             f"{field} must be a time such as 2026-11-20T10:30:00Z (RFC 3339)",
             field,
         ) from None
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """The moment in UTC; raises OverflowError at the ends of the calendar."""
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _batch_id(batch: dict[str, Any]) -> UUID | None:
