@@ -140,18 +140,26 @@ def _expire(connection: psycopg.Connection[Any], table: Partitioned, last: date)
             "partition": sql.Identifier(SCHEMA, name),
         }
         if attached:
-            how = sql.SQL("FINALIZE" if pending else "CONCURRENTLY")
-            _persist(
-                connection,
-                sql.SQL("ALTER TABLE {parent} DETACH PARTITION {partition} {how}").format(
-                    how=how, **words
-                ),
-            )
+            detach = sql.SQL("ALTER TABLE {parent} DETACH PARTITION {partition} ").format(**words)
+            _detach(connection, detach, pending)
         drop: LiteralString = "DROP TABLE {partition}"
         if table.before_drop is not None:
             drop = table.before_drop + ";" + drop
         _persist(connection, sql.SQL(drop).format(**words), in_transaction=True)
         logger.info("partition %s dropped", name)
+
+
+def _detach(connection: psycopg.Connection[Any], detach: sql.Composed, pending: bool) -> None:
+    """Detach a day, or finish a detach that was interrupted: by a killed run, or our own try."""
+    if not pending:
+        try:
+            _persist(connection, detach + sql.SQL("CONCURRENTLY"))
+        except psycopg.errors.ObjectNotInPrerequisiteState:
+            # A try gave up between its two halves, waiting for a reader: it is pending now.
+            logger.debug("a detach waits for readers")
+        else:
+            return
+    _persist(connection, detach + sql.SQL("FINALIZE"))
 
 
 def _is_settled(connection: psycopg.Connection[Any], table: Partitioned, name: str) -> bool:

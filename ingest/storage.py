@@ -170,7 +170,7 @@ def _read(group: list[Waiting]) -> tuple[list[Row], dict[Waiting, str]]:
     ):
         batch = batches[ledger_id]
         try:
-            rows += [Row(batch, record) for record in unpack(payload)]
+            rows += [Row(batch, record) for record in unpack(payload or b"")]
         except UNREADABLE as error:
             unreadable[batch] = f"the payload can't be read: {error}"
     return rows, unreadable
