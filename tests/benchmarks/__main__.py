@@ -1,0 +1,271 @@
+"""`make bench`: every figure, one after the other; prints a table and writes docs/benchmarks.md.
+
+.venv/bin/python -m tests.benchmarks [--quick] [--only NAME] …
+"""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+
+from tests.benchmarks import copying, latency, memory, profile, report, throughput
+from tests.benchmarks.report import Line
+from tests.benchmarks.stacks import Naive, Ours
+
+NO_LOAD_WARNING = " (the generator was late: machine too busy)"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything."""
+
+    runs: int = 3
+    ours_batches: int = 3000
+    naive_batches: int = 600
+    ours_singles: int = 8000
+    naive_singles: int = 3000
+    latency_seconds: float = 20
+    saturation_requests: int = 4000
+    soak_seconds: float = 600
+    soak_rate: float = 50
+    backlog_batches: int = 10_000
+    profile_requests: int = 500
+
+
+QUICK = Scale(
+    runs=1,
+    ours_batches=800,
+    naive_batches=150,
+    ours_singles=1500,
+    naive_singles=600,
+    latency_seconds=5,
+    saturation_requests=1000,
+    soak_seconds=20,
+    backlog_batches=1000,
+    profile_requests=100,
+)
+
+
+@dataclass
+class Results:
+    """What has been found so far."""
+
+    scale: Scale
+    lines: list[Line] = field(default_factory=list)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    stages: list[str] = field(default_factory=list)
+    machine: str = ""
+
+    def add(self, what: str, bar: str, figure: str, met: bool | None, runs: str = "") -> None:
+        line = Line(what, bar, figure, met, runs)
+        self.lines.append(line)
+        say(f"{what}: {figure} (bar: {bar}) {line.verdict}")
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+
+def throughput_and_copy(results: Results) -> None:
+    """The service against the naive stack and against raw COPY, in events per CPU-second."""
+    scale = results.scale
+    found: dict[str, list[throughput.Run]] = {}
+    copied: list[float] = []
+    with Ours() as ours, Naive() as naive:
+        with ours.superuser() as connection:
+            results.machine = report.machine(connection)
+        for stack in (ours, naive):
+            throughput.run(stack, 100, 100, seed=1)  # warm up
+        for number in range(scale.runs):
+            # The same seeds for both: both get the same bodies.
+            for stack, batches, singles in (
+                (ours, scale.ours_batches, scale.ours_singles),
+                (naive, scale.naive_batches, scale.naive_singles),
+            ):
+                for size, requests in ((100, batches), (1, singles)):
+                    run = throughput.run(stack, requests, size, seed=1000 * size + number)
+                    found.setdefault(f"{stack.title} {size}", []).append(run)
+                    say(
+                        f"{stack.title}, {size} a request: {run.per_cpu_second:,.0f} events per "
+                        f"CPU-second ({run.accepted_a_second:,.0f} requests/s accepted, "
+                        f"{run.events / run.seconds:,.0f} events/s stored)"
+                    )
+            copied.append(copying.run(ours, scale.ours_batches, 100, seed=number))
+            say(f"raw COPY: {copied[-1]:,.0f} events per CPU-second")
+    _compare(results, found, "batches of 100", 100, least=4)
+    _compare(results, found, "one event a request", 1, least=3)
+    ours_figure = median(run.per_cpu_second for run in found["ours 100"])
+    share = ours_figure / median(copied)
+    results.add(
+        "batches of 100 against raw COPY", "≥ 30 %", f"{share:.0%}", share >= 0.3, _runs(copied)
+    )
+    for what, runs in found.items():
+        title, size = what.split()
+        name = f"{title}, {'batches of 100' if size == '100' else 'one event a request'}"
+        results.costs[name] = report.median_cost([run.cost for run in runs])
+
+
+def _compare(
+    results: Results, found: dict[str, list[throughput.Run]], what: str, size: int, least: float
+) -> None:
+    ours, naive = (
+        [run.per_cpu_second for run in found[f"{title} {size}"]] for title in ("ours", "naive")
+    )
+    ratio = median(ours) / median(naive)
+    results.add(f"naive stack, {what}: events per CPU-second", "", f"{median(naive):,.0f}", None,
+                _runs(naive))  # fmt: skip
+    results.add(f"the service, {what}: events per CPU-second", f"≥ {least:g} × naive",
+                f"{median(ours):,.0f} = {ratio:.1f} ×", ratio >= least, _runs(ours))  # fmt: skip
+
+
+def _runs(values: list[float]) -> str:
+    return " · ".join(f"{value:,.0f}" for value in values)
+
+
+def latencies(results: Results) -> None:
+    """Answers, and rows, at half the saturation rate: with Redis well, frozen and dead."""
+    scale = results.scale
+    with Ours() as ours:
+        latency.saturation(ours, 200, 100, seed=5)  # warm up
+        rate = latency.saturation(ours, scale.saturation_requests, 100, seed=6)
+        results.add("saturation, batches of 100", "", f"{rate:,.0f} requests/s", None)
+        well = [_latency(ours, rate / 2, scale.latency_seconds, seed) for seed in range(scale.runs)]
+        _add_latency(results, f"accept at {rate / 2:,.0f} requests/s", well, 0.006, 0.050)
+        stored = [found.stored_p99 or 0.0 for found in well]
+        results.add("accepted → stored, p99", "≤ 1 s", f"{median(stored) * 1000:,.0f} ms",
+                    median(stored) <= 1, _milliseconds(stored))  # fmt: skip
+        frozen = []
+        for seed in range(100, 100 + scale.runs):
+            with latency.frozen_redis(ours):
+                frozen.append(_latency(ours, rate / 2, scale.latency_seconds, seed, storing=False))
+        _add_latency(results, "accept with Redis frozen", frozen, None, 0.100)
+    with latency.ours_on_another_redis() as (ours, redis):
+        latency.saturation(ours, 200, 100, seed=7)  # warm up
+        redis.kill()
+        dead = [
+            _latency(ours, rate / 2, scale.latency_seconds, seed, storing=False)
+            for seed in range(200, 200 + scale.runs)
+        ]
+        _add_latency(results, "accept with Redis dead", dead, None, 0.100)
+
+
+def _latency(
+    ours: Ours, rate: float, seconds: float, seed: int, *, storing: bool = True
+) -> latency.Latency:
+    found = latency.at_rate(ours, rate, seconds, 100, seed, storing=storing)
+    say(
+        f"p50 {found.p50 * 1000:.1f} ms, p99 {found.p99 * 1000:.1f} ms, slowest "
+        f"{found.slowest * 1000:.0f} ms{'' if found.trustworthy else NO_LOAD_WARNING}"
+    )
+    return found
+
+
+def _add_latency(
+    results: Results, what: str, found: list[latency.Latency], p50: float | None, p99: float
+) -> None:
+    late = "" if all(one.trustworthy for one in found) else NO_LOAD_WARNING
+    middle, tail = [one.p50 for one in found], [one.p99 for one in found]
+    results.add(f"{what}, p50", f"≤ {p50 * 1000:g} ms" if p50 else "",
+                f"{median(middle) * 1000:.1f} ms{late}",
+                median(middle) <= p50 if p50 else None, _milliseconds(middle))  # fmt: skip
+    results.add(f"{what}, p99", f"≤ {p99 * 1000:g} ms", f"{median(tail) * 1000:.1f} ms{late}",
+                median(tail) <= p99, _milliseconds(tail))  # fmt: skip
+
+
+def _milliseconds(values: list[float]) -> str:
+    return " · ".join(f"{value * 1000:.1f}" for value in values)
+
+
+def backlog(results: Results) -> None:
+    """A backlog that piles up while no worker stores, and how it drains."""
+    with Ours() as ours:
+        throughput.run(ours, 100, 100, seed=8)  # warm up
+        found = memory.backlog(ours, results.scale.backlog_batches, seed=9)
+    largest = max(growth.largest for growth in found.growth)
+    grown = max(growth.largest - growth.start for growth in found.growth)
+    results.add(f"backlog of {found.events:,} events: worker's memory while it drains", "≤ 150 MB",
+                f"{largest:.0f} MB (grew by {grown:.0f})", largest <= 150)  # fmt: skip
+    results.add("backlog drains at", "", f"{found.drained_a_second:,.0f} events/s", None)
+    results.costs["ours: accepting only"] = found.cost(found.accepting)
+    results.costs["ours: storing only"] = found.cost(found.draining)
+
+
+def soak(results: Results) -> None:
+    """Memory of each process under a steady load."""
+    scale = results.scale
+    with Ours() as ours:
+        throughput.run(ours, 300, 100, seed=10)  # warm up
+        found = memory.soak(ours, scale.soak_seconds, scale.soak_rate, seed=11)
+    name = f"memory, {scale.soak_seconds:g} s of {scale.soak_rate:g} batches/s"
+    # A short soak is all warming up: nothing can be said about growth.
+    judged = scale.soak_seconds >= 300
+    for growth in found:
+        flat = growth.largest <= 150 and growth.slope < 0.5
+        results.add(
+            f"{name}: {growth.name}",
+            "≤ 150 MB, flat",
+            f"{growth.start:.0f} → at most {growth.largest:.0f} MB, "
+            f"{growth.slope:+.2f} MB a minute",
+            flat if judged else None,
+        )
+
+
+def stages(results: Results) -> None:
+    """The stages of one request, in one process."""
+    with Ours() as ours:
+        measured = profile.table(
+            str(ours.data_dir), ours.target.key, results.scale.profile_requests
+        )
+    results.stages = profile.lines(measured)
+    print("\n".join(results.stages), flush=True)
+
+
+PARTS: dict[str, Callable[[Results], None]] = {
+    "throughput": throughput_and_copy,
+    "latency": latencies,
+    "backlog": backlog,
+    "stages": stages,
+    "soak": soak,
+}
+
+
+def page(results: Results) -> str:
+    """docs/benchmarks.md."""
+    return "\n\n".join(
+        [
+            report.HOW.rstrip(),
+            f"Machine: {results.machine}",
+            "## Figures",
+            report.lines_table(results.lines),
+            "## Where the CPU goes",
+            report.cost_table(results.costs),
+            "One request in one process (`python -m tests.benchmarks.profile`); waiting for "
+            "PostgreSQL isn't in it, nor is what granian adds:",
+            "\n".join(results.stages),
+        ]
+    )
+
+
+def main() -> None:
+    """Run all parts, or those named."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="short runs; writes nothing")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part; writes nothing")
+    arguments = parser.parse_args()
+    # Told to end it still stops what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    results = Results(QUICK if arguments.quick else Scale())
+    for name in arguments.only or PARTS:
+        say(f"--- {name}: {PARTS[name].__doc__}")
+        PARTS[name](results)
+    print(f"\n{report.lines_table(results.lines)}\n\n{report.cost_table(results.costs)}\n")
+    if not (arguments.quick or arguments.only):
+        report.PAGE.write_text(page(results) + "\n")
+        say(f"written: {report.PAGE}")
+
+
+if __name__ == "__main__":
+    main()
