@@ -17,7 +17,14 @@ from ingest import partitions, prepared
 from ingest.records import StoredRecord
 
 # What is wrong with the data and not with the moment: SQLSTATE classes 22 and 23.
-DATA_ERRORS = (psycopg.DataError, psycopg.IntegrityError)
+DATA_ERRORS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    # What can't even be written in PostgreSQL's format: a number too large for its column.
+    ValueError,
+    OverflowError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +161,8 @@ class _Microseconds(Dumper):
         return struct.pack("!q", obj - _POSTGRES_EPOCH)
 
 
-def _words(error: psycopg.Error) -> str:
+def _words(error: Exception) -> str:
     """The state and the server's words, without the detail that shows the data."""
-    return f"{error.sqlstate or 'client'}: {error.diag.message_primary or type(error).__name__}"
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        return f"{error.sqlstate}: {error.diag.message_primary}"
+    return type(error).__name__

@@ -95,6 +95,10 @@ class Nudger:
                 logger.warning("nudges pause, batches wait for the sweep: %s", error)
             self._open = True
             return False
+        except Exception:
+            # The thread goes on, whatever it was: without it each batch would wait for the sweep.
+            logger.exception("a nudge failed")
+            return False
         if self._open:
             logger.warning("nudges go on")
         self._open = False

@@ -113,5 +113,7 @@ def broker_connection() -> kombu.Connection:
         transport_options={
             "socket_timeout": settings.REDIS_TIMEOUT_SECONDS,
             "socket_connect_timeout": settings.REDIS_TIMEOUT_SECONDS,
+            # kombu would look for the broker again and again, two seconds between each.
+            "max_retries": 0,
         }
     )
