@@ -7,8 +7,11 @@ from typing import Any
 import kombu
 from celery import Celery, Task
 from celery.app.amqp import AMQP
+from celery.signals import worker_process_init
 from django.conf import settings
 from django.db import close_old_connections
+
+from telemetry_site import collector
 
 # Before the first look at a setting: `celery -A telemetry_site` starts here.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
@@ -105,6 +108,11 @@ app.conf.update(
     timezone="UTC",
 )
 app.autodiscover_tasks()
+
+
+@worker_process_init.connect
+def _tune_collector(**_: Any) -> None:
+    collector.tune()
 
 
 def broker_connection() -> kombu.Connection:

@@ -1,12 +1,17 @@
-"""The request id, and the access log: no query strings, no user headers, no bodies."""
+"""The request id, the access log, and Django's own middleware for the pages that need it."""
 
 import logging
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
+from django.utils.deprecation import MiddlewareMixin
 
 logger = logging.getLogger("telemetry.access")
 
@@ -50,3 +55,25 @@ def _level(method: str | None, status: int) -> int:
 def _printable(path: str) -> str:
     """A path that can't forge a line of the log."""
     return path[:200].encode("unicode_escape").decode()
+
+
+class _AdminOnly(MiddlewareMixin):
+    """Runs for the admin's pages alone: clients have keys and no sessions, and thousands of them
+    would pay for it each minute."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if request.path_info.startswith("/admin/"):
+            return super().__call__(request)
+        return self.get_response(request)
+
+
+class AdminSession(_AdminOnly, SessionMiddleware):
+    """Sessions."""
+
+
+class AdminUser(_AdminOnly, AuthenticationMiddleware):
+    """Who is logged in."""
+
+
+class AdminMessages(_AdminOnly, MessageMiddleware):
+    """What the next page says."""

@@ -66,10 +66,10 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "telemetry_site.middleware.RequestLog",
     "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "telemetry_site.middleware.AdminSession",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "telemetry_site.middleware.AdminUser",
+    "telemetry_site.middleware.AdminMessages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 TEMPLATES = [

@@ -38,7 +38,7 @@ def load(body: bytes, limits: Limits) -> tuple[Any, bool]:
         _pack(value)  # raises on an integer of more than 64 bits
         # A key that came twice shows: what is encoded again has fewer colons than what came. Not
         # where a colon came as an escape; those are looked at, as is an escaped NUL.
-        escaped = b"\\u0000" in body or b"\\u003" in body
+        escaped = b"\\" in body and (b"\\u0000" in body or b"\\u003" in body)
         clean = not escaped and _encode(value).count(b":") == body.count(b":")
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError):
         clean = False
