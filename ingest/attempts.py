@@ -3,8 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 
-from django.db import DatabaseError, InterfaceError, connection, connections
+import psycopg
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import DatabaseError, InterfaceError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+# What is nobody's fault: the database's troubles, and being told to stop.
+FORGIVEN = (DatabaseError, InterfaceError, psycopg.Error, SoftTimeLimitExceeded)
 
 
 class Attempts:
@@ -37,12 +42,20 @@ class Attempts:
         note = self._note(batches)
         try:
             yield
+        except Exception as error:
+            # Taken back before the locks are released: nobody may take it for a death. Only what
+            # nobody foresaw is as good as one, or it would come again for ever.
+            if isinstance(error, FORGIVEN):
+                self._take_back(note)
+            raise
         except BaseException:
-            # Before the locks are released: nobody may take it for a death.
             self._take_back(note)
             raise
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM ingest_attempt WHERE id = %s", [note])
+        # A commit that fails leaves the note, and was no death either.
+        self._owed.add(note)
+        transaction.on_commit(lambda: self._owed.discard(note))
 
     @staticmethod
     def left_by_the_dead(locked: list[int]) -> dict[int, int]:

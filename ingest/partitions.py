@@ -61,6 +61,11 @@ INSERT INTO ingest_ledgersum AS sums
 SELECT project_id, date_trunc('hour', received_at, 'UTC'), format, count(*), sum(received),
     sum(stored), sum(duplicate), sum(rejected), sum(suppressed), sum(dead)
 FROM {partition} GROUP BY 1, 2, 3
+ON CONFLICT (project_id, hour, format) DO UPDATE SET
+    batches = sums.batches + EXCLUDED.batches, received = sums.received + EXCLUDED.received,
+    stored = sums.stored + EXCLUDED.stored, duplicate = sums.duplicate + EXCLUDED.duplicate,
+    rejected = sums.rejected + EXCLUDED.rejected,
+    suppressed = sums.suppressed + EXCLUDED.suppressed, dead = sums.dead + EXCLUDED.dead
 """
 
 LEDGER = Partitioned("ingest_batch", "day", "{day}", 1, settings.LEDGER_RETENTION_DAYS, _SUM_LEDGER)
@@ -73,12 +78,23 @@ TABLES = (LEDGER, REJECTED, EVENTS)
 
 def maintain() -> None:
     """Make the days around today, and drop those past their time. Run at the start and hourly."""
-    today = timezone.now().date()
+    failures: list[psycopg.Error] = []
     with _maintainer() as connection:
         for table in TABLES:
-            for offset in range(-min(table.behind, table.keep), DAYS_AHEAD + 1):
-                _make(connection, table, today + timedelta(days=offset))
-            _expire(connection, table, today - timedelta(days=table.keep + 1))
+            try:
+                _maintain(connection, table, timezone.now().date())
+            except psycopg.Error as error:
+                # The other tables need their days all the same.
+                logger.error("days of %s: %s", table.table, error.diag.message_primary)
+                failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _maintain(connection: psycopg.Connection[Any], table: Partitioned, today: date) -> None:
+    for offset in range(-min(table.behind, table.keep), DAYS_AHEAD + 1):
+        _make(connection, table, today + timedelta(days=offset))
+    _expire(connection, table, today - timedelta(days=table.keep + 1))
 
 
 def ensure(table: Partitioned, day: date) -> None:
@@ -94,8 +110,9 @@ def _maintainer() -> Iterator[psycopg.Connection[Any]]:
     wrapper.ensure_connection()
     connection = wrapper.connection
     try:
-        connection.execute("SELECT pg_advisory_lock(%s)", [_ADVISORY_LOCK])
         connection.execute("SET lock_timeout = '1s'")
+        lock = sql.SQL("SELECT pg_advisory_lock({})").format(sql.Literal(_ADVISORY_LOCK))
+        _persist(connection, lock)
         yield connection
     finally:
         wrapper.close()

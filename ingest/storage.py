@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from ingest.attempts import attempts
+from ingest.attempts import FORGIVEN, attempts
 from ingest.copying import Failure, Row, Waiting, copy_rows
 from ingest.payloads import UNREADABLE, pack, unpack
 from ingest.prepared import execute
@@ -48,15 +48,21 @@ def store_waiting(seconds: float) -> bool:
     """Store waiting batches until none is left or the time is over; whether some may be left."""
     deadline = time.monotonic() + seconds
     attempts.open()
-    while True:
-        # In turns, so that neither waits for the other to be through.
-        suspects, progress = store_suspect(), store_group()
+    while time.monotonic() < deadline:
+        try:
+            # In turns, so that neither waits for the other to be through.
+            suspects, progress = store_suspect(), store_group()
+        except FORGIVEN:
+            raise
+        except Exception:
+            # Its note stays: the next turn blames the batches it names and tries them alone.
+            logger.exception("storing failed in a way nobody foresaw")
+            continue
         if progress is Progress.DONE and not suspects:
             return False
-        if time.monotonic() > deadline:
-            return True
         if progress is Progress.SOME and not suspects:
             time.sleep(LINGER_SECONDS)
+    return True
 
 
 def store_group() -> Progress:

@@ -42,8 +42,12 @@ def maintain_partitions() -> None:
 
 @app.task
 def expire_claims() -> None:
-    """Forget batch ids and contents past their window, in chunks that lock little."""
+    """Forget batch ids and contents past their window, in chunks that lock little.
+
+    And attempts of yesterday: the batches they name were settled without anybody asking.
+    """
     with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM ingest_attempt WHERE started_at < now() - interval '1 day'")
         while True:
             cursor.execute(
                 """
