@@ -309,7 +309,7 @@ CONTENTS: dict[str, tuple[bytes, str]] = {
     "a long name, deep": (event('"a": {"' + "n" * 201 + '": 1}'), "name_too_long"),
     "a large event": (event('"a": "' + "x" * 33_000 + '"'), "event_too_large"),
     "a large message": (event('"message": "' + "x" * 33_000 + '"'), "event_too_large"),
-    "events twice": (b'{"events": [], "events": []}', "no_events"),
+    "events twice": (b'{"events": [], "events": []}', "duplicate_key"),
 }
 
 
