@@ -104,12 +104,14 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     return Receipt(batch_id, len(stored), rejections, duplicate=state == Batch.State.DUPLICATE)
 
 
-def refuse(
-    arrival: Arrival, code: str, rejections: list[Rejection], batch_id: uuid.UUID | None = None
-) -> None:
-    """Keep the record of a refusal: a ledger row without payload or claim, and the reasons."""
+def refuse(arrival: Arrival, code: str, rejections: list[Rejection]) -> None:
+    """Keep the record of a refusal: a ledger row without payload or claim, and the reasons.
+
+    Raises what `accept` raises where nothing can be written now.
+    """
+    _check_disk()
     parameters = {
-        "batch_id": batch_id,
+        "batch_id": None,
         "received": Int4(len(rejections)),
         "rejected": Int4(len(rejections)),
         "error": code,

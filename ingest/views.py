@@ -53,7 +53,13 @@ class IntakeView(APIView):
             received_at=timezone.now(),
         )
         try:
-            receipt = self._accept(request._request, arrival)
+            return self._answer_to(request._request, arrival)
+        except intake.DiskFull:
+            return unavailable("The server's disk is nearly full.", "disk_full")
+
+    def _answer_to(self, request: HttpRequest, arrival: intake.Arrival) -> HttpResponse:
+        try:
+            receipt = self._accept(request, arrival)
         except MalformedBatch as reason:
             intake.refuse(arrival, reason.code, [])
             errors = [{"field": reason.field, "code": reason.code, "message": reason.details}]
@@ -69,8 +75,6 @@ class IntakeView(APIView):
             return error_response(
                 400, first.code, str(first), [problem.report for problem in refused.rejections]
             )
-        except intake.DiskFull:
-            return unavailable("The server's disk is nearly full.", "disk_full")
         return json_response(self.answer(arrival, receipt))
 
     def _accept(self, request: HttpRequest, arrival: intake.Arrival) -> intake.Receipt:

@@ -111,8 +111,10 @@ app.autodiscover_tasks()
 
 
 @worker_process_init.connect
-def _tune_collector(**_: Any) -> None:
+def _set_up_process(**_: Any) -> None:
     collector.tune()
+    # Where processors are short accepting goes first: what is accepted can wait to be stored.
+    os.nice(5)
 
 
 def broker_connection() -> kombu.Connection:

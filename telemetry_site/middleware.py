@@ -10,10 +10,16 @@ from uuid import uuid4
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
+from telemetry_site.errors import bad_request
+
 logger = logging.getLogger("telemetry.access")
+
+# Asked by a load balancer, by whatever name it knows the machine.
+ANY_HOST = frozenset({"/healthz", "/readyz"})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -33,7 +39,7 @@ class RequestLog:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         request.META["telemetry.request_id"] = request_id
-        response = self.get_response(request)
+        response = self._answer_to(request)
         response["X-Request-ID"] = request_id
         level = _level(request.method, response.status_code)
         if logger.isEnabledFor(level):
@@ -44,6 +50,14 @@ class RequestLog:
                 request_id,
             )  # fmt: skip
         return response
+
+    def _answer_to(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info not in ANY_HOST:
+            try:
+                request.get_host()
+            except DisallowedHost as error:
+                return bad_request(request, error)
+        return self.get_response(request)
 
 
 def _level(method: str | None, status: int) -> int:

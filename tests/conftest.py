@@ -11,12 +11,13 @@ from uuid import uuid4
 
 import pytest
 
-from tests.harness import Project, Service, data_folder
+from tests.harness import SERVERS, Project, Service, data_folder
 
 _service = Service(data_folder())
 os.environ["TELEMETRY_DATA_DIR"] = str(_service.data_dir)
 os.environ["DJANGO_SETTINGS_MODULE"] = "telemetry_site.settings"
-for name in ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "TELEMETRY_BROKER_URL"):
+os.environ["TELEMETRY_ALLOWED_HOSTS"] = "testserver"  # what Django's test client calls us
+for name in SERVERS:
     os.environ.pop(name, None)
 
 import django  # noqa: E402 the settings read the environment above

@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90
 STOP_SECONDS = 90
 
+# Servers of somebody else's that a test mustn't touch.
+SERVERS = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "TELEMETRY_BROKER_URL")
+
 # What the command line of each kind of process contains.
 ROLES = {
     "web": "granian",
@@ -96,7 +99,7 @@ class Service:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
-            **{k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")},
+            **{name: value for name, value in os.environ.items() if name not in SERVERS},
             "TELEMETRY_DATA_DIR": str(self.data_dir),
             **environment,
         }

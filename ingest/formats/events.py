@@ -57,7 +57,8 @@ def decode(body: bytes, envelope: Envelope) -> DecodedBatch:
         check_values({key: batch[key] for key in batch if key != "events"}, limits)
         defaults = _defaults(batch, envelope)
         batch_id = _batch_id(batch) or envelope.batch_id
-        sent_at = _moment(batch, "timestamp") if batch.get("timestamp") else None
+        given = batch.get("timestamp") not in (None, "")
+        sent_at = _moment(batch, "timestamp") if given else None
     except InvalidRecord as reason:
         raise MalformedBatch(reason.code, reason.message, reason.field) from None
 

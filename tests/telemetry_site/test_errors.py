@@ -283,3 +283,14 @@ def test_the_ends_of_time_are_no_defect(
     path = f"/v1/query/accounting?{parameter}={moment}"
     answer = service.request("GET", path, headers={"X-API-Key": project.secret_key})
     assert answer.status in {200, 400}, answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/ping", "/v1/events", "/admin/login/", "/nothing"])
+def test_another_host_s_name_is_not_answered_to(service: Service, path: str):
+    answer = service.request("GET", path, headers={"Host": "evil.example"})
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_load_balancer_may_ask_by_any_name(service: Service, path: str):
+    assert service.request("GET", path, headers={"Host": "10.0.0.7"}).status == 200
