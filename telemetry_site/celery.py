@@ -114,7 +114,7 @@ app.autodiscover_tasks()
 def _set_up_process(**_: Any) -> None:
     collector.tune()
     # Where processors are short accepting goes first: what is accepted can wait to be stored.
-    os.nice(5)
+    os.nice(10)
 
 
 def broker_connection() -> kombu.Connection:

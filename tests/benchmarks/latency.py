@@ -49,7 +49,8 @@ def at_rate(
     plan = Plan(stack.target, requests, events, seed, seconds * 2, _CONNECTIONS, rate)
     generator = Generator(plan)
     with stack.superuser() as connection:
-        _settle(connection)
+        if storing:
+            _settle(connection)
         newest = _newest(connection)
         outcome = _checked(generator.run())
         stored = _stored_p99(connection, newest) if storing else None
@@ -95,6 +96,8 @@ def _stored_p99(connection: psycopg.Connection, newest: int) -> float:
 @contextlib.contextmanager
 def frozen_redis(stack: Stack) -> Iterator[None]:
     """Redis takes connections and answers nothing."""
+    with stack.superuser() as connection:
+        _settle(connection)
     redis = stack.parents["redis"]
     redis.send_signal(signal.SIGSTOP)
     try:
