@@ -232,7 +232,8 @@ def test_what_is_refused_unread_is_never_taken_for_the_next_request(
     answer = raw(service, sent)
     assert (answer.status, "code" in json.loads(answer.body)) == (status, True)
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as wire:
-        wire.sendall(sent + b"GET /v1/ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        ping = b"GET /v1/ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        wire.sendall(sent + ping)
         everything = b"".join(iter(lambda: wire.recv(65536), b""))
     assert everything.count(b"HTTP/1.1 ") in {1, 2}
     assert b"api_versions" not in everything
