@@ -16,7 +16,8 @@ from tests.harness import SERVERS, Project, Service, data_folder
 _service = Service(data_folder())
 os.environ["TELEMETRY_DATA_DIR"] = str(_service.data_dir)
 os.environ["DJANGO_SETTINGS_MODULE"] = "telemetry_site.settings"
-os.environ["TELEMETRY_ALLOWED_HOSTS"] = "testserver"  # what Django's test client calls us
+# The last is what Django's test client calls us.
+os.environ["TELEMETRY_ALLOWED_HOSTS"] = "127.0.0.1,localhost,testserver"
 for name in SERVERS:
     os.environ.pop(name, None)
 
