@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from aggregation import queries
 from ingest.authentication import MayQuery, granted
+from telemetry_site.responses import json_response
 
 DEFAULT_RANGE = timedelta(days=1)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -31,7 +32,7 @@ class AccountingView(APIView):
             raise ValidationError("from must lie before to", code="invalid_range")
         formats = queries.accounting(granted(request).project_id, start, end)
         body = {"from": start, "to": end, "formats": formats}
-        return HttpResponse(msgspec.json.encode(body), content_type="application/json")
+        return json_response(body)
 
 
 def _moment(request: Request, parameter: str) -> datetime | None:

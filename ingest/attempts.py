@@ -37,19 +37,17 @@ class Attempts:
     def noted(self, batches: list[int]) -> Iterator[None]:
         """Around work on `batches`, inside its transaction.
 
-        Work that succeeds takes the note away with its commit; work that raises was not a death.
+        Work that succeeds takes the note away with its commit; work that fails for a reason that is
+        nobody's fault has it taken back; any other failure leaves it, as a death would.
         """
         note = self._note(batches)
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             # Taken back before the locks are released: nobody may take it for a death. Only what
             # nobody foresaw is as good as one, or it would come again for ever.
-            if isinstance(error, FORGIVEN):
+            if isinstance(error, FORGIVEN) or not isinstance(error, Exception):
                 self._take_back(note)
-            raise
-        except BaseException:
-            self._take_back(note)
             raise
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM ingest_attempt WHERE id = %s", [note])

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -21,6 +20,7 @@ from ingest.formats import FORMATS
 from ingest.models import Batch
 from ingest.records import Envelope, Limits, MalformedBatch
 from telemetry_site.errors import MOST_ERRORS, STATUS_OF_CODE, error_response, unavailable
+from telemetry_site.responses import json_response
 
 LIMITS = Limits(
     batch_events=settings.MAX_BATCH_EVENTS,
@@ -32,11 +32,6 @@ LIMITS = Limits(
 # Decoding a body of the largest size takes tens of megabytes: of those one at a time.
 _LARGE_BYTES = 1024**2
 _large_body = threading.Lock()
-
-
-def json_response(content: Any) -> HttpResponse:
-    """200 with `content` as JSON; takes UUIDs and moments as they are."""
-    return HttpResponse(msgspec.json.encode(content), content_type="application/json")
 
 
 class IntakeView(APIView):
@@ -92,15 +87,6 @@ class IntakeView(APIView):
 
     def answer(self, arrival: intake.Arrival, receipt: intake.Receipt) -> dict[str, Any]:
         """The body of the 200."""
-        raise NotImplementedError
-
-
-class EventsView(IntakeView):
-    """`POST /v1/events`: the native batch."""
-
-    format = "events"
-
-    def answer(self, arrival: intake.Arrival, receipt: intake.Receipt) -> dict[str, Any]:
         answer: dict[str, Any] = {
             "batch_id": receipt.batch_id,
             "received": receipt.accepted + len(receipt.rejections),
@@ -113,6 +99,12 @@ class EventsView(IntakeView):
         if receipt.duplicate:
             answer["duplicate"] = True
         return answer
+
+
+class EventsView(IntakeView):
+    """`POST /v1/events`: the native batch."""
+
+    format = "events"
 
 
 class BatchView(APIView):

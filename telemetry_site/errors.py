@@ -8,13 +8,14 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import psycopg
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
+
+from telemetry_site.responses import json_response
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +66,7 @@ def error_response(
     body: dict[str, Any] = {"error": TITLES[status], "code": code, "details": details}
     if errors:
         body["errors"] = list(errors[:MOST_ERRORS])
-    return HttpResponse(
-        msgspec.json.encode(body), status=status, content_type="application/json", headers=headers
-    )
+    return json_response(body, status, headers)
 
 
 def unavailable(details: str, code: str = "unavailable") -> HttpResponse:

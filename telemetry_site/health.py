@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 import redis
 from django.conf import settings
 from django.db import connection
@@ -20,8 +19,9 @@ from rest_framework.views import APIView
 from ingest.models import Batch
 from ingest.tasks import WORKER_LEASE
 from telemetry_site.beat import LEASE as BEAT_LEASE
-from telemetry_site.errors import DATABASE_ERRORS
+from telemetry_site.errors import DATABASE_ERRORS, RETRY_SECONDS
 from telemetry_site.models import Lease
+from telemetry_site.responses import json_response
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class HealthView(APIView):
     authentication_classes = []
 
     def get(self, request: Request) -> HttpResponse:
-        return HttpResponse(b'{"status":"ok"}', content_type="application/json")
+        return json_response({"status": "ok"})
 
 
 class ReadyView(APIView):
@@ -120,9 +120,6 @@ class ReadyView(APIView):
         findings = {name: _look(check) for name, (check, _) in CHECKS.items()}
         ready = all(findings[name].ok for name, (_, needed) in CHECKS.items() if needed)
         body = {"status": "ready" if ready else "not ready", "checks": findings}
-        return HttpResponse(
-            msgspec.json.encode(body),
-            status=200 if ready else 503,
-            content_type="application/json",
-            headers={} if ready else {"Retry-After": "5"},
-        )
+        if ready:
+            return json_response(body)
+        return json_response(body, 503, {"Retry-After": str(RETRY_SECONDS)})
