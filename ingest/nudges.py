@@ -11,10 +11,9 @@ import threading
 import time
 
 import kombu
-import redis
-from django.conf import settings
 
 from telemetry_site.celery import app, broker_connection
+from telemetry_site.redis_client import REDIS_ERRORS, redis_client
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ _PAUSE_SECONDS = 0.02
 # After a failure nothing is published for this long.
 _BREAKER_SECONDS = 2.0
 
-BROKER_ERRORS = (redis.RedisError, OSError, kombu.exceptions.OperationalError)
+BROKER_ERRORS = (*REDIS_ERRORS, kombu.exceptions.OperationalError)
 
 
 def publish(connection: kombu.Connection) -> None:
@@ -46,11 +45,7 @@ class Nudger:
         self._wanted = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._redis = redis.Redis.from_url(
-            settings.REDIS,
-            socket_timeout=settings.REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=settings.REDIS_TIMEOUT_SECONDS,
-        )
+        self._redis = redis_client()
         self._broker: kombu.Connection | None = None
         self._open = False
 

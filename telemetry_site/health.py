@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import redis
 from django.conf import settings
 from django.db import connection
 from django.http import HttpResponse
@@ -21,7 +20,9 @@ from ingest.tasks import WORKER_LEASE
 from telemetry_site.beat import LEASE as BEAT_LEASE
 from telemetry_site.errors import DATABASE_ERRORS, RETRY_SECONDS
 from telemetry_site.models import Lease
+from telemetry_site.redis_client import REDIS_ERRORS, redis_client
 from telemetry_site.responses import json_response
+from telemetry_site.schema import HEALTH, READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,10 @@ def _disk() -> Finding:
 
 
 def _broker() -> Finding:
-    client = redis.Redis.from_url(
-        settings.REDIS,
-        socket_timeout=settings.REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=settings.REDIS_TIMEOUT_SECONDS,
-    )
+    client = redis_client()
     try:
         client.ping()
-    except (redis.RedisError, OSError) as error:
+    except REDIS_ERRORS as error:
         return Finding(False, f"does not answer ({type(error).__name__}); storing pauses")
     finally:
         client.close()
@@ -106,6 +103,7 @@ class HealthView(APIView):
     """`GET /healthz`: 200 while the process is up."""
 
     authentication_classes = []
+    operation = HEALTH
 
     def get(self, request: Request) -> HttpResponse:
         return json_response({"status": "ok"})
@@ -115,6 +113,7 @@ class ReadyView(APIView):
     """`GET /readyz`: every check by name; 503 where the service can't accept."""
 
     authentication_classes = []
+    operation = READY
 
     def get(self, request: Request) -> HttpResponse:
         findings = {name: _look(check) for name, (check, _) in CHECKS.items()}
