@@ -1,0 +1,157 @@
+"""The counters of the rate limits, in Redis: any number of them in one round trip.
+
+Nothing rides on them: while Redis is away nothing is counted and nothing refused, and after a
+failure it isn't asked for two seconds, so that no request waits for it.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+
+from telemetry_site.redis_client import REDIS_ERRORS, redis_client
+
+logger = logging.getLogger(__name__)
+
+# Raised whenever a project or a key changes: processes that see it forget what they remember.
+GENERATION = "telemetry:generation"
+# The minutes that have violations, and of each one a hash: field -> count.
+MINUTES = "telemetry:violations"
+# So many callers are told apart in a minute; the rest is counted as one.
+CALLERS_A_MINUTE = 2_000
+KEEP_SECONDS = 86_400
+OTHERS = "others"
+
+_BREAKER_SECONDS = 2.0
+
+# Counts, notes what is over its limit, and says what generation it is. KEYS: generation, minutes,
+# this minute's violations, the counters. ARGV: minute, then for each counter seconds to live,
+# limit, and the field under which a violation is noted.
+_COUNT = f"""
+local answer = {{tonumber(redis.call('GET', KEYS[1]) or 0)}}
+for i = 4, #KEYS do
+    local at = 2 + (i - 4) * 3
+    local count = redis.call('INCR', KEYS[i])
+    if count == 1 then redis.call('EXPIRE', KEYS[i], ARGV[at]) end
+    if count > tonumber(ARGV[at + 1]) then
+        local field = ARGV[at + 2]
+        local known = redis.call('HEXISTS', KEYS[3], field) == 1
+        if not known and redis.call('HLEN', KEYS[3]) >= {CALLERS_A_MINUTE} then
+            field = string.match(field, '^[^|]*|[^|]*|') .. '{OTHERS}|'
+        end
+        redis.call('HINCRBY', KEYS[3], field, 1)
+        redis.call('EXPIRE', KEYS[3], {KEEP_SECONDS})
+        redis.call('SADD', KEYS[2], ARGV[1])
+    end
+    answer[#answer + 1] = count
+end
+return answer
+"""
+_DIGEST = hashlib.sha1(_COUNT.encode(), usedforsecurity=False).hexdigest()
+
+
+def violations_key(minute: int) -> str:
+    """Where the violations of a minute (since 1970) are counted."""
+    return f"{MINUTES}:{minute}"
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One counter that a request moves; `field` is what a violation is noted under."""
+
+    key: str
+    seconds: int
+    limit: int
+    field: str
+
+
+class CounterKeys(BaseCache):
+    """django-ratelimit's cache: notes which counters a request moves, for all to be moved at once.
+
+    Django gives each thread one of its own.
+    """
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__({})
+        self.noted: tuple[str, int] = ("", 0)
+
+    def add(
+        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> bool:
+        self.noted = (key, timeout)
+        return True
+
+
+class Counters:
+    """Redis behind a breaker. `generation` is the last one that was seen."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._uncounted = 0
+        self._open_until = 0.0
+        self._redis = redis_client()
+        self._local = threading.local()
+
+    def count(self, counters: Sequence[Counter]) -> list[int] | None:
+        """Move the counters, all at once; where each stands. None while Redis is away."""
+        now = time.monotonic()
+        if now < self._open_until:
+            self._uncounted += 1
+            return None
+        if self._open_until:
+            # One request tries; the others needn't wait for what it finds.
+            self._open_until = now + _BREAKER_SECONDS
+        try:
+            generation, *counts = self._run(counters)
+        except REDIS_ERRORS as error:
+            self._open(error)
+            return None
+        if self._open_until:
+            logger.warning("rate limits are on; %d requests were not counted", self._uncounted)
+            self._open_until, self._uncounted = 0.0, 0
+        self.generation = generation
+        return counts
+
+    def announce_change(self) -> None:
+        """Let all processes forget projects and keys. With Redis away they do within seconds."""
+        try:
+            self._redis.incr(GENERATION)
+        except REDIS_ERRORS as error:
+            logger.warning("a change is seen in some seconds only: %s", type(error).__name__)
+
+    def _open(self, error: Exception) -> None:
+        if not self._open_until:
+            logger.warning("rate limits are off: Redis does not answer (%s)", type(error).__name__)
+        self._uncounted += 1
+        self._open_until = time.monotonic() + _BREAKER_SECONDS
+
+    def _run(self, counters: Sequence[Counter]) -> list[int]:
+        """The script's answer. Once more where the connection was kept past the server's restart,
+        or the server has forgotten the script."""
+        minute = int(time.time()) // 60
+        words: list[str | int] = [3 + len(counters), GENERATION, MINUTES, violations_key(minute)]
+        words += [one.key for one in counters]
+        words.append(minute)
+        for one in counters:
+            words += (one.seconds, one.limit, one.field)
+        try:
+            return self._ask("EVALSHA", _DIGEST, *words)
+        except (redis.exceptions.NoScriptError, redis.exceptions.ConnectionError):
+            return self._ask("EVAL", _COUNT, *words)
+
+    def _ask(self, *command: str | int) -> list[int]:
+        """On a connection of the thread's own: a pool's client takes twice as long."""
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._redis.connection_pool.make_connection()
+        connection.send_command(*command, check_health=False)
+        return cast("list[int]", connection.read_response())
+
+
+counters = Counters()

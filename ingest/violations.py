@@ -1,0 +1,60 @@
+"""Violations of the rate limits: from their counters in Redis to rows that operators can read.
+
+Counted there, so that a flood costs no write to the database a request. What is flushed is a whole
+minute's count so far: done again after a crash it says the same.
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from ingest.counters import MINUTES, violations_key
+from ingest.models import RateLimitViolation
+from telemetry_site.redis_client import redis_client
+
+_FIELDS = ["minute", "project", "rule", "key", "network"]
+
+
+def flush() -> None:
+    """Write down what was counted, and forget what is past its retention. Raises REDIS_ERRORS."""
+    client = redis_client()
+    # A request that has begun may still count in the minute before this one.
+    settled = int(time.time()) // 60 - 1
+    try:
+        for minute in sorted(map(int, client.smembers(MINUTES))):
+            counts = client.hgetall(violations_key(minute))
+            _write(_rows(minute, counts))
+            if minute < settled:
+                client.srem(MINUTES, minute)
+    finally:
+        client.close()
+    oldest = timezone.now() - timedelta(days=settings.VIOLATION_RETENTION_DAYS)
+    RateLimitViolation.objects.filter(minute__lt=oldest).delete()
+
+
+def _rows(minute: int, counts: Mapping[Any, Any]) -> list[RateLimitViolation]:
+    moment = datetime.fromtimestamp(minute * 60, UTC)
+    rows = []
+    for field, count in counts.items():
+        project, rule, key, network = field.decode().split("|")
+        rows.append(
+            RateLimitViolation(
+                minute=moment,
+                project_id=int(project) if project else None,
+                rule=rule,
+                key=key,
+                network=network,
+                count=int(count),
+            )
+        )
+    return rows
+
+
+def _write(rows: list[RateLimitViolation]) -> None:
+    RateLimitViolation.objects.bulk_create(
+        rows, 500, update_conflicts=True, update_fields=["count"], unique_fields=_FIELDS
+    )
