@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.http import HttpRequest
 
-from ingest.models import ApiKey, Project
+from ingest.models import ApiKey, Project, RateLimitViolation
 
 
 @admin.register(Project)
@@ -36,4 +36,28 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         """Keys are revoked, by `manage.py keys revoke`, and stay on record."""
+        return False
+
+
+@admin.register(RateLimitViolation)
+class RateLimitViolationAdmin(admin.ModelAdmin):
+    list_display = ("minute", "project", "rule", "count", "key", "network")
+    list_filter = ("rule", "project", "minute")
+    list_select_related = ("project",)
+    ordering = ("-minute", "-count")
+    date_hierarchy = "minute"
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Counted, never written by hand."""
+        return False
+
+    def has_change_permission(
+        self, request: HttpRequest, obj: RateLimitViolation | None = None
+    ) -> bool:
+        return False
+
+    def has_delete_permission(
+        self, request: HttpRequest, obj: RateLimitViolation | None = None
+    ) -> bool:
         return False
