@@ -1,20 +1,24 @@
-"""Events into their table: one binary COPY, and the few that PostgreSQL refuses found by halving.
+"""Events and points into their tables: a binary COPY each, and the few rows that PostgreSQL refuses
+found by halving.
 
 Called by `storage` alone, inside its transaction.
 """
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import LiteralString
 from uuid import UUID
 
 import psycopg
 from django.db import transaction
+from msgspec.structs import astuple
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 from ingest import partitions, prepared
-from ingest.records import StoredRecord
+from ingest.records import StoredPoint, StoredRecord
 
 # What is wrong with the data and not with the moment: SQLSTATE classes 22 and 23.
 DATA_ERRORS = (
@@ -41,99 +45,127 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event on its way into the table, and the batch it came in."""
+    """One event or point on its way into its table, and the batch it came in."""
 
     batch: Waiting
-    record: StoredRecord
+    record: StoredRecord | StoredPoint
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An event that can't be stored, and why."""
+    """A row that can't be stored, and why."""
 
     row: Row
     error: str
 
 
+@dataclass(frozen=True)
+class Table:
+    """Where records of one kind go. `columns` are those of a record's fields, in their order."""
+
+    partitioned: partitions.Partitioned
+    columns: Mapping[str, LiteralString]
+
+    @property
+    def types(self) -> list[LiteralString]:
+        return [*_BATCH.values(), *self.columns.values()]
+
+    @property
+    def copy(self) -> str:
+        columns = ", ".join([*_BATCH, *self.columns])
+        return f"COPY {self.partitioned.table} ({columns}) FROM STDIN (FORMAT BINARY)"
+
+
 def copy_rows(rows: list[Row]) -> list[Failure]:
-    """Copy events into the table; those that can't be, with PostgreSQL's reason.
+    """Copy rows into their tables; those that can't be, with PostgreSQL's reason.
 
     Raises what isn't the data's fault: a lost connection, a lock, a full disk.
     """
-    _make_days(rows)
-    return _copy(rows)
+    failures: list[Failure] = []
+    for kind, table in TABLES.items():
+        if its_rows := [row for row in rows if type(row.record) is kind]:
+            _make_days(table.partitioned, its_rows)
+            failures += _copy(table, its_rows)
+    return failures
 
 
-_days_made: set[date] = set()
+_days_made: set[tuple[str, date]] = set()
 
 
-def _make_days(rows: list[Row]) -> None:
+def _make_days(table: partitions.Partitioned, rows: list[Row]) -> None:
     """Make the partitions that these rows need and maintenance hasn't made."""
-    days = {row.record.occurred // _DAY for row in rows}
-    for day in {date.fromordinal(_EPOCH_DAY + day) for day in days} - _days_made:
-        partitions.ensure(partitions.EVENTS, day)
-        _days_made.add(day)
+    for number in {row.record.occurred // _DAY for row in rows}:
+        day = date.fromordinal(_EPOCH_DAY + number)
+        if (table.table, day) not in _days_made:
+            partitions.ensure(table, day)
+            _days_made.add((table.table, day))
 
 
-def _copy(rows: list[Row]) -> list[Failure]:
-    """Copy rows into the table; those that can't be, found by halving what fails."""
+def _copy(table: Table, rows: list[Row]) -> list[Failure]:
+    """Copy rows into a table; those that can't be, found by halving what fails."""
     if not rows:
         return []
     try:
         with transaction.atomic():
-            _copy_all(rows)
+            _copy_all(table, rows)
     except DATA_ERRORS as error:
         if len(rows) == 1:
             return [Failure(rows[0], _words(error))]
     else:
         return []
     middle = len(rows) // 2
-    return _copy(rows[:middle]) + _copy(rows[middle:])
+    return _copy(table, rows[:middle]) + _copy(table, rows[middle:])
 
 
-def _copy_all(rows: list[Row]) -> None:
+def _copy_all(table: Table, rows: list[Row]) -> None:
     cursor = prepared.cursor()
     cursor.adapters.register_dumper(None, _JsonText)
     cursor.adapters.register_dumper(None, _Microseconds)
-    with cursor.copy(_COPY) as copy:
-        copy.set_types(list(_COLUMNS.values()))
+    with cursor.copy(table.copy) as copy:
+        copy.set_types(table.types)
         for row in rows:
-            batch, record = row.batch, row.record
-            copy.write_row(
-                (
-                    batch.project_id,
-                    record.occurred,
-                    batch.batch_id,
-                    record.position,
-                    record.subject,
-                    record.session,
-                    record.name,
-                    record.category,
-                    record.level,
-                    record.scope,
-                    record.client_version,
-                    record.message,
-                    record.properties,
-                )
-            )
+            copy.write_row((row.batch.project_id, row.batch.batch_id, *astuple(row.record)))
 
 
-_COLUMNS = {
-    "project_id": "int4",
-    "occurred_at": "timestamptz",
-    "batch_id": "uuid",
-    "position": "int2",
-    "subject": "bytea",
-    "session": "bytea",
-    "name": "text",
-    "category": "text",
-    "level": "text",
-    "scope": "text",
-    "client_version": "text",
-    "message": "text",
-    "properties": "jsonb",
+_BATCH: Mapping[str, LiteralString] = {"project_id": "int4", "batch_id": "uuid"}
+TABLES: Mapping[type[StoredRecord | StoredPoint], Table] = {
+    StoredRecord: Table(
+        partitions.EVENTS,
+        {
+            "position": "int2",
+            "occurred_at": "timestamptz",
+            "name": "text",
+            "subject": "bytea",
+            "session": "bytea",
+            "category": "text",
+            "level": "text",
+            "scope": "text",
+            "client_version": "text",
+            "message": "text",
+            "properties": "jsonb",
+        },
+    ),
+    StoredPoint: Table(
+        partitions.POINTS,
+        {
+            "position": "int2",
+            "part": "int2",
+            "occurred_at": "timestamptz",
+            "name": "text",
+            "kind": "text",
+            "subject": "bytea",
+            "node": "text",
+            "tags": "jsonb",
+            "cumulative": "bool",
+            "value": "float8",
+            "samples": "float8[]",
+            "count": "int8",
+            "sum": "float8",
+            "min": "float8",
+            "max": "float8",
+        },
+    ),
 }
-_COPY = f"COPY ingest_event ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
 _DAY = 86_400_000_000
 _EPOCH_DAY = date(1970, 1, 1).toordinal()

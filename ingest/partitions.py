@@ -73,7 +73,14 @@ REJECTED = Partitioned("ingest_rejectedevent", "day", "{day}", 1, settings.REJEC
 EVENTS = Partitioned(
     "ingest_event", "occurred_at", "{day} 00:00+00", DAYS_BEHIND, settings.EVENT_RETENTION_DAYS
 )
-TABLES = (LEDGER, REJECTED, EVENTS)
+POINTS = Partitioned(
+    "ingest_metricpoint",
+    "occurred_at",
+    "{day} 00:00+00",
+    DAYS_BEHIND,
+    settings.METRIC_RETENTION_DAYS,
+)
+TABLES = (LEDGER, REJECTED, EVENTS, POINTS)
 
 
 def maintain() -> None:

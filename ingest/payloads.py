@@ -5,21 +5,22 @@ compression of the column is off.
 """
 
 import threading
+from collections.abc import Sequence
 
 import msgspec
 import zstandard
 
-from ingest.records import StoredRecord
+from ingest.records import StoredPoint, StoredRecord
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[StoredRecord]).decode
+_decode = msgspec.msgpack.Decoder(list[StoredRecord | StoredPoint]).decode
 _local = threading.local()
 
 # What `unpack` raises on bytes that aren't ours.
 UNREADABLE = (zstandard.ZstdError, msgspec.MsgspecError)
 
 
-def pack(records: list[StoredRecord]) -> bytes:
+def pack(records: Sequence[StoredRecord | StoredPoint]) -> bytes:
     """The payload that holds `records`."""
     try:
         compressor: zstandard.ZstdCompressor = _local.compressor
@@ -29,6 +30,6 @@ def pack(records: list[StoredRecord]) -> bytes:
     return compressor.compress(_encode(records))
 
 
-def unpack(payload: bytes) -> list[StoredRecord]:
+def unpack(payload: bytes) -> list[StoredRecord | StoredPoint]:
     """The records of a payload; raises one of UNREADABLE on bytes that aren't ours."""
     return _decode(zstandard.ZstdDecompressor().decompress(payload))

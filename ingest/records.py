@@ -1,5 +1,6 @@
 """What the wire formats decode to, and what a waiting batch holds. Pure: no Django, no database."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -10,6 +11,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 CATEGORIES = frozenset({"system", "application", "business", "network", "security"})
 DEFAULT_CATEGORY = "application"
+KINDS = frozenset({"counter", "gauge", "histogram", "summary", "meter"})
 
 
 class MalformedBatch(Exception):
@@ -36,8 +38,9 @@ class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
     # Names and types of the event's fields, for the operator; never a value.
     shape: dict[str, str] = msgspec.field(default_factory=dict)
 
-    def __str__(self) -> str:
-        return f"events[{self.index}]: {self.message}"
+    def sentence(self, items: str) -> str:
+        """What a person is told; `items` is what the format's clients call them."""
+        return f"{items}[{self.index}]: {self.message}"
 
     @property
     def report(self) -> dict[str, int | str]:
@@ -89,19 +92,49 @@ class Record(msgspec.Struct):
     properties: bytes
 
 
+class Point(msgspec.Struct):
+    """One measurement as its client sent it.
+
+    `occurred_at` is aware and as yet uncorrected, None where the client named no time; `user_id` is
+    raw, as a record's. `part` tells the points of one item apart (a node's snapshot is one item of
+    many points). Of a counter, gauge or meter there is a `value`; of a histogram there are
+    `samples`; of a summary `count`, `sum`, `min` and `max`. A counter's value is a delta unless it
+    is `cumulative`. `node` is a machine's id, not a person's; `tags` is the JSON text of an object.
+    """
+
+    position: int
+    part: int
+    occurred_at: datetime | None
+    name: str
+    kind: str
+    user_id: str | None
+    node: str | None
+    tags: bytes
+    cumulative: bool = False
+    value: float | None = None
+    samples: list[float] | None = None
+    count: int | None = None
+    sum: float | None = None
+    min: float | None = None
+    max: float | None = None
+
+
 @dataclass(slots=True)
 class DecodedBatch:
-    """What a decoder makes of a body."""
+    """What a decoder makes of a body: every item of it is a record, some points, or a rejection."""
 
-    records: list[Record]
+    records: Sequence[Record | Point]
     rejections: list[Rejection]
     batch_id: UUID | None = None
     # The client's clock when it sent the batch.
     sent_at: datetime | None = None
+    # Whom the batch as a whole is from, for the limits that count by user or node.
+    user_id: str | None = None
+    node: str | None = None
 
     @property
     def received(self) -> int:
-        return len(self.records) + len(self.rejections)
+        return len({record.position for record in self.records}) + len(self.rejections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +148,8 @@ class Envelope:
     limits: Limits = field(default_factory=Limits)
 
 
-class StoredRecord(msgspec.Struct, array_like=True, frozen=True):
-    """One event as it waits in the ledger: pseudonymised, its clock corrected.
+class StoredRecord(msgspec.Struct, array_like=True, frozen=True, tag=0):
+    """One event as it waits in the ledger: scrubbed, pseudonymised, its clock corrected.
 
     `occurred` is microseconds since 1970 UTC; `properties` is JSON text; `subject` and `session`
     are keyed hashes of 16 bytes.
@@ -133,6 +166,30 @@ class StoredRecord(msgspec.Struct, array_like=True, frozen=True):
     client_version: str | None
     message: str | None
     properties: bytes
+
+    @property
+    def occurred_at(self) -> datetime:
+        return EPOCH + timedelta(microseconds=self.occurred)
+
+
+class StoredPoint(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """One measurement as it waits in the ledger; see `Point` and `StoredRecord`."""
+
+    position: int
+    part: int
+    occurred: int
+    name: str
+    kind: str
+    subject: bytes | None
+    node: str | None
+    tags: bytes
+    cumulative: bool
+    value: float | None
+    samples: list[float] | None
+    count: int | None
+    sum: float | None
+    min: float | None
+    max: float | None
 
     @property
     def occurred_at(self) -> datetime:

@@ -1,9 +1,9 @@
-"""Storing what waits in the ledger: the only code that writes or deletes events.
+"""Storing what waits in the ledger: the only code that writes or deletes events and points.
 
-A group of waiting batches is claimed by locking its rows, copied into the events table and marked
-stored, in one transaction: a worker that dies leaves everything as it was. Before a group is worked
-on, its ids are committed as an `Attempt` on a connection of their own; one that is left behind
-tells that the process died there, and its batches are then run one at a time.
+A group of waiting batches is claimed by locking its rows, copied into its tables and marked stored,
+in one transaction: a worker that dies leaves everything as it was. Before a group is worked on, its
+ids are committed as an `Attempt` on a connection of their own; one that is left behind tells that
+the process died there, and its batches are then run one at a time.
 """
 
 import logging
@@ -14,12 +14,12 @@ from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from typing import LiteralString
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
 from ingest.attempts import FORGIVEN, attempts
-from ingest.copying import Failure, Row, Waiting, copy_rows
+from ingest.copying import TABLES, Failure, Row, Waiting, copy_rows
+from ingest.partitions import Partitioned
 from ingest.payloads import UNREADABLE, pack, unpack
 from ingest.prepared import execute
 from ingest.records import microseconds
@@ -184,16 +184,21 @@ def _read(group: list[Waiting]) -> tuple[list[Row], dict[Waiting, str]]:
 
 
 def _sort(rows: list[Row]) -> tuple[list[Row], list[Failure]]:
-    """Rows that may be stored, and those past the retention of events (a late replay's)."""
-    kept_since = timezone.now().date() - timedelta(days=settings.EVENT_RETENTION_DAYS)
-    earliest = microseconds(datetime.combine(kept_since, datetime.min.time(), UTC))
-    late = [row for row in rows if row.record.occurred < earliest]
+    """Rows that may be stored, and those past their table's retention (a late replay's)."""
+    earliest = {kind: _kept_since(table.partitioned) for kind, table in TABLES.items()}
+    late = [row for row in rows if row.record.occurred < earliest[type(row.record)]]
     if not late:
         return rows, []
     return (
-        [row for row in rows if row.record.occurred >= earliest],
-        [Failure(row, "too_old: past the retention of events") for row in late],
+        [row for row in rows if row.record.occurred >= earliest[type(row.record)]],
+        [Failure(row, "too_old: past its table's retention") for row in late],
     )
+
+
+def _kept_since(table: Partitioned) -> int:
+    """Microseconds since 1970 of the first moment that a table keeps."""
+    day = timezone.now().date() - timedelta(days=table.keep)
+    return microseconds(datetime.combine(day, datetime.min.time(), UTC))
 
 
 def _mark_stored(batches: list[Waiting]) -> None:
@@ -208,9 +213,13 @@ def _mark_stored(batches: list[Waiting]) -> None:
 
 
 def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
-    """Settle a batch of which some events can't be stored: those alone are kept."""
+    """Settle a batch of which something can't be stored: that alone is kept.
+
+    What is counted are items as its client sent them: a snapshot is one, of many points.
+    """
     error = failures[0].error
-    logger.error("%d events of batch %s are dead: %s", len(failures), batch.batch_id, error)
+    dead = len({failure.row.record.position for failure in failures})
+    logger.error("%d events of batch %s are dead: %s", dead, batch.batch_id, error)
     execute(
         """
         UPDATE ingest_batch SET state = 'dead', stored_at = %s, payload = %s, error = %s,
@@ -221,8 +230,8 @@ def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
             timezone.now(),
             pack([failure.row.record for failure in failures]),
             error,
-            len(failures),
-            len(failures),
+            dead,
+            dead,
             batch.day,
             batch.id,
         ],

@@ -351,7 +351,7 @@ def test_replay_past_the_retention_ends_as_dead_and_says_so(project: Project) ->
     storage.replay([(old.day, old.pk)])
     store_all(old)
     assert (old.state, old.stored, old.dead) == ("dead", 1, 1)
-    assert old.error == "too_old: past the retention of events"
+    assert old.error == "too_old: past its table's retention"
     assert positions(old) == [1]
 
 
