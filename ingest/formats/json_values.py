@@ -16,7 +16,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 _CONTAINERS = (dict, list)
-_INT64 = range(-(2**63), 2**64)
+INT64 = range(-(2**63), 2**64)
 
 
 def load(body: bytes, limits: Limits) -> tuple[Any, bool]:
@@ -105,7 +105,7 @@ def _check_number(number: float) -> None:
     if isinstance(number, float):
         if not math.isfinite(number):
             raise InvalidRecord("number_out_of_range", "A number is not finite or too large")
-    elif number not in _INT64:
+    elif number not in INT64:
         raise InvalidRecord("number_out_of_range", "An integer does not fit in 64 bits")
 
 

@@ -1,6 +1,5 @@
 """The native batch: what `POST /v1/events` takes, and what it says of what it doesn't."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,15 +8,8 @@ import pytest
 
 from ingest.formats import FORMATS
 from ingest.formats.events import decode
-from ingest.records import (
-    CATEGORIES,
-    DecodedBatch,
-    Envelope,
-    Limits,
-    MalformedBatch,
-    Record,
-    Rejection,
-)
+from ingest.records import CATEGORIES, Envelope, Limits, MalformedBatch, Record
+from tests.ingest.decoding import WireFormat, properties
 
 TIME = "2026-11-20T10:30:00Z"
 MOMENT = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
@@ -25,45 +17,9 @@ BATCH_ID = "0b6f9c1e-6d0e-4e5e-9c53-0d5c8f8f1a11"
 OTHER_ID = UUID("11111111-2222-4333-8444-555555555555")
 
 
-def event(**fields: Any) -> dict[str, Any]:
-    """A good event, changed by `fields`; `...` leaves one out."""
-    whole = {"event": "plugin_loaded", "timestamp": TIME, "user_id": "u-1"} | fields
-    return {name: value for name, value in whole.items() if value is not ...}
-
-
-def batch(*events: Any, **fields: Any) -> dict[str, Any]:
-    return {"events": list(events) or [event()], **fields}
-
-
-def decoded(body: Any, **envelope: Any) -> DecodedBatch:
-    return decode(json.dumps(body).encode(), Envelope(**envelope))
-
-
-def only(body: Any, **envelope: Any) -> Record:
-    """The one record of a body without a bad event."""
-    result = decoded(body, **envelope)
-    assert result.rejections == []
-    (record,) = result.records
-    return record
-
-
-def refused(bad: Any, **envelope: Any) -> Rejection:
-    """Why one event is not taken; those before and after it are."""
-    result = decoded(batch(event(), bad, event()), **envelope)
-    assert [record.position for record in result.records] == [0, 2]
-    (rejection,) = result.rejections
-    assert rejection.index == 1
-    return rejection
-
-
-def malformed(body: Any, **envelope: Any) -> MalformedBatch:
-    with pytest.raises(MalformedBatch) as caught:
-        decoded(body, **envelope)
-    return caught.value
-
-
-def properties(record: Record) -> Any:
-    return json.loads(record.properties)
+NATIVE = WireFormat("events", {"event": "plugin_loaded", "timestamp": TIME, "user_id": "u-1"})
+event, batch = NATIVE.item, NATIVE.batch
+decoded, only, refused, malformed = NATIVE.decoded, NATIVE.only, NATIVE.refused, NATIVE.malformed
 
 
 def test_the_format_is_registered():
@@ -137,6 +93,62 @@ def test_a_minimal_event_has_defaults():
     assert (record.category, record.properties) == ("application", b"{}")
     assert [record.session_id, record.level, record.scope, record.message] == [None] * 4
     assert record.client_version is None
+
+
+# The batch as source 000 prints it, with comments where its event data would stand
+
+PRINTED = """{
+  "batch_id": "b9e4f7a2-...",
+  "timestamp": "2025-01-15T10:30:00Z",
+  "client_version": "1.2.3",
+  "events": [
+    {
+      "event": "plugin_loaded",
+      "timestamp": "2025-01-15T10:30:00Z",
+      // ... event data
+    },
+    {
+      "event": "feature_used",
+      "timestamp": "2025-01-15T10:35:00Z",
+      // ... event data
+    }
+  ]
+}"""
+SENT = PRINTED.replace("// ... event data", '"plugin": "Compressor"')
+
+
+def code_of(body: str) -> tuple[str, str | None]:
+    with pytest.raises(MalformedBatch) as caught:
+        decode(body.encode(), Envelope(user_id="u-1"))
+    return caught.value.code, caught.value.field
+
+
+def test_the_printed_batch_is_no_json_for_its_comments():
+    assert code_of(PRINTED) == ("malformed_json", None)
+
+
+def test_the_printed_batch_id_is_abridged_and_so_no_uuid():
+    assert code_of(SENT) == ("invalid_batch_id", "batch_id")
+
+
+def test_the_printed_batch_with_a_whole_id_is_taken():
+    body = SENT.replace("b9e4f7a2-...", BATCH_ID).encode()
+    result = decode(body, Envelope(user_id="u-1"))
+    assert (result.batch_id, result.received) == (UUID(BATCH_ID), 2)
+    assert result.sent_at == datetime(2025, 1, 15, 10, 30, tzinfo=UTC)
+    assert [(record.name, properties(record)) for record in result.records] == [
+        ("plugin_loaded", {"plugin": "Compressor"}),
+        ("feature_used", {"plugin": "Compressor"}),
+    ]
+
+
+def test_the_printed_batch_needs_a_user_from_somewhere():
+    body = SENT.replace("b9e4f7a2-...", BATCH_ID).encode()
+    result = decode(body, Envelope())
+    assert [problem.sentence("events") for problem in result.rejections] == [
+        "events[0]: Missing required field: user_id",
+        "events[1]: Missing required field: user_id",
+    ]
 
 
 # Who wins: the event, then the batch, then the header
@@ -217,6 +229,27 @@ def test_headers_serve_bodies_without_an_envelope(body: Any):
 def test_one_batch_may_name_several_users():
     body = batch(event(user_id="a"), event(user_id=...), user_id="b")
     assert [record.user_id for record in decoded(body).records] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (batch(event(), user_id="b"), "b"),
+        (batch(event(), user_id=""), None),
+        (batch(event()), None),
+        ([event()], None),
+        (event(user_id="own"), "own"),
+        (event(user_id=...), None),
+    ],
+    ids=["batch", "batch of an empty one", "its events alone", "list", "event", "event of none"],
+)
+def test_a_batch_is_from_the_user_it_names_itself(body: Any, expected: str | None):
+    """For the limits that count by user; what the header says is known to who reads it."""
+    assert decoded(body, user_id="header").user_id == expected
+
+
+def test_a_single_event_that_is_refused_is_from_nobody():
+    assert decoded(event(user_id=["u"])).user_id is None
 
 
 def test_users_are_needed_unless_the_project_says_they_are_optional():
@@ -434,7 +467,7 @@ def test_a_batch_of_bad_events_alone_is_no_malformed_batch():
 
 def test_a_rejection_tells_the_client_place_code_field_and_message():
     rejection = refused(event(user_id=...))
-    assert str(rejection) == "events[1]: Missing required field: user_id"
+    assert rejection.sentence("events") == "events[1]: Missing required field: user_id"
     assert rejection.report == {
         "index": 1,
         "code": "missing_field",
@@ -562,7 +595,7 @@ def test_the_shape_of_what_is_no_object_is_its_type(bad: Any, kind: str):
 def test_a_rejection_never_holds_a_value(bad: Any):
     rejection = refused(bad)
     assert SECRET not in repr(rejection)
-    assert SECRET not in str(rejection)
+    assert SECRET not in rejection.sentence("events")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from django.db import connection as django_connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingest.formats import FORMATS
 from ingest.formats.events import decode
-from ingest.records import DecodedBatch, Envelope, MalformedBatch
+from ingest.records import DecodedBatch, Envelope, MalformedBatch, Point
 from tests.harness import Service
 
 TIME = "2026-11-20T10:30:00Z"
@@ -20,6 +21,15 @@ GOOD = b'{"event": "x", "timestamp": "%s", "user_id": "u"}' % TIME.encode()
 EVENT = b'{"event": "x", "timestamp": "%s", "user_id": "u", %%s}' % TIME.encode()
 # Makes any batch one that has to be looked at event by event.
 ODD = EVENT % b'"odd": NaN'
+# An item of each format, open at its end for something odd.
+ITEMS = {
+    "events": EVENT,
+    "submit": EVENT,
+    "client_telemetry": b"""{"level": "info", "scope": "x", "sessionId": "s", "message": "m",
+        "timestamp": "%s", "user_id": "u", %%s}"""
+    % TIME.encode(),
+    "metrics": b'{"name": "x", "type": "gauge", "value": 1, "user_id": "u", %s}',
+}
 
 fuzz = settings(
     max_examples=100,
@@ -53,7 +63,7 @@ VALUES = {
     "NUL within": (b'"a": "before\\u0000after"', "invalid_character"),
     "NUL in a key": (b'"a\\u0000": 1', "invalid_character"),
     "NUL below": (b'"a": [[{"b": "\\u0000"}]]', "invalid_character"),
-    "NUL in a known field": (b'"message": "\\u0000"', "invalid_character"),
+    "NUL in a known field": (b'"session_id": "\\u0000"', "invalid_character"),
     "an escaped backslash before u0000": (b'"a": "\\\\u0000"', None),
     "a high surrogate alone": (b'"a": "\\ud800"', "invalid_character"),
     "a low surrogate alone": (b'"a": "\\udc00"', "invalid_character"),
@@ -94,14 +104,18 @@ VALUES = {
 
 
 @pytest.mark.parametrize(("inside", "code"), VALUES.values(), ids=VALUES)
-@pytest.mark.parametrize("neighbour", [GOOD, ODD], ids=["beside a good one", "beside an odd one"])
-def test_odd_value_costs_its_own_event_alone(
-    inside: bytes, code: str | None, neighbour: bytes
+@pytest.mark.parametrize("odd", ["", '"odd": NaN'], ids=["beside a good one", "beside an odd one"])
+@pytest.mark.parametrize("name", ITEMS)
+def test_odd_value_costs_its_own_item_alone(
+    name: str, inside: bytes, code: str | None, odd: str
 ) -> None:
-    """And an event's verdict is the same whatever its neighbours are."""
-    batch = decoded(GOOD, EVENT % inside, neighbour, GOOD)
+    """And an item's verdict is the same whatever its neighbours are."""
+    item = ITEMS[name]
+    good = item % b'"good": 1'
+    neighbour = item % odd.encode() if odd else good
+    batch = FORMATS[name](b"[%s]" % b", ".join([good, item % inside, neighbour, good]), Envelope())
     codes = {found.index: found.code for found in batch.rejections}
-    assert codes.pop(2, None) == (None if neighbour is GOOD else "number_out_of_range")
+    assert codes.pop(2, None) == ("number_out_of_range" if odd else None)
     assert codes == ({} if code is None else {1: code})
     assert batch.received == 4
 
@@ -110,12 +124,15 @@ def test_odd_value_costs_its_own_event_alone(
     "name",
     ["NUL", "a lone surrogate in a key", "no UTF-8", "NaN", "a key twice", "a key twice below"],
 )
-def test_odd_value_in_the_envelope_refuses_the_batch(name: str) -> None:
+@pytest.mark.parametrize("within", [b"%s", b'"extra": {%s}'], ids=["beside", "below"])
+@pytest.mark.parametrize("wire", ITEMS)
+def test_odd_value_in_the_envelope_refuses_the_batch(wire: str, within: bytes, name: str) -> None:
     inside, code = VALUES[name]
-    for extra in (inside, b'"extra": {%s}' % inside):
-        with pytest.raises(MalformedBatch) as caught:
-            decode(b'{%s, "events": [%s]}' % (extra, GOOD), Envelope())
-        assert caught.value.code == code
+    items = b"metrics" if wire == "metrics" else b"events"
+    body = b'{%s, "%s": [%s]}' % (within % inside, items, ITEMS[wire] % b'"good": 1')
+    with pytest.raises(MalformedBatch) as caught:
+        FORMATS[wire](body, Envelope())
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(
@@ -291,6 +308,36 @@ def test_postgresql_takes_every_accepted_record(service: Service, content: list[
             )
         for refused in batch.rejections:
             cursor.execute("SELECT %s::jsonb", [msgspec.json.encode(refused.shape).decode()])
+
+
+@fuzz
+@given(
+    measured=st.dictionaries(st.sampled_from(["a", "b", "c"]), json_values, min_size=1),
+    kind=st.sampled_from(["gauge", "histogram", "summary"]),
+    value=st.integers() | st.floats() | st.lists(st.floats(), max_size=3),
+    tags=st.dictionaries(st.text(max_size=5), json_values, max_size=3),
+)
+def test_postgresql_takes_every_accepted_point(
+    service: Service, measured: dict[str, Any], kind: str, value: Any, tags: dict[str, Any]
+) -> None:
+    summary = {"count": value, "sum": 1, "min": value, "max": 1e308}
+    metric = {"name": "x", "type": kind, "tags": tags}
+    points: list[Any] = []
+    for wire, body in (
+        ("metrics", [metric | {"value": summary if kind == "summary" else value}]),
+        ("snapshot", measured | {"node_id": "n", "timestamp": TIME}),
+    ):
+        try:
+            points += FORMATS[wire](json.dumps(body).encode(), Envelope()).records
+        except MalformedBatch:
+            continue
+    with connection(service).cursor() as cursor:
+        for found in points:
+            assert isinstance(found, Point)
+            cursor.execute(
+                "SELECT %s::jsonb, %s::float8, %s::float8[], %s::bigint, %s::float8",
+                [found.tags.decode(), found.value, found.samples, found.count, found.min],
+            )
 
 
 def connection(service: Service) -> psycopg.Connection[Any]:

@@ -1,0 +1,121 @@
+"""Bodies taken apart into their items: a batch of them, a bare list, or a single one. Pure."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from ingest.formats.json_values import RepeatedKey, check_nesting, check_values
+from ingest.records import InvalidRecord, Limits, MalformedBatch, Rejection
+
+T = TypeVar("T")
+
+_SHAPE_FIELDS = 50
+_TYPES = {
+    dict: "object",
+    list: "array",
+    str: "string",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    type(None): "null",
+}
+
+
+class Body(msgspec.Struct, frozen=True):
+    """A body taken apart: its items, and the batch's own fields beside them."""
+
+    items: list[Any]
+    batch: dict[str, Any]
+    # How many stand around the items: two of a batch, one of a list, none of a single item.
+    brackets: int
+
+    @property
+    def single(self) -> dict[str, Any] | None:
+        """The item that is the whole body, if it is one."""
+        item: dict[str, Any] | None = None if self.brackets else self.items[0]
+        return item
+
+
+def take_apart(value: Any, name: str, marks: Collection[str], limits: Limits) -> Body:
+    """The items of a body, which stand under `name` in a batch.
+
+    An object without them is an item by itself where it has one of the `marks` of one.
+    """
+    if isinstance(value, list):
+        return Body(_checked(value, name, limits), {}, brackets=1)
+    if not isinstance(value, dict):
+        raise MalformedBatch("invalid_type", "The body must be an object or a list")
+    if name not in value and any(mark in value for mark in marks):
+        return Body([value], {}, brackets=0)
+    if isinstance(value, RepeatedKey):
+        raise MalformedBatch("duplicate_key", "A key occurs twice in the batch")
+    items = _checked(value.get(name), name, limits)
+    return Body(items, {key: value[key] for key in value if key != name}, brackets=2)
+
+
+def _checked(items: Any, name: str, limits: Limits) -> list[Any]:
+    if items is None:
+        raise MalformedBatch("missing_field", f"Missing required field: {name}", name)
+    if not isinstance(items, list):
+        raise MalformedBatch("invalid_type", f"{name} must be a list", name)
+    if not items:
+        raise MalformedBatch("no_events", f"{name} is empty", name)
+    if len(items) > limits.batch_events:
+        raise MalformedBatch(
+            "too_many_events",
+            f"{len(items)} {name} in one batch; at most {limits.batch_events} are taken",
+            name,
+        )
+    return items
+
+
+@contextmanager
+def blaming_the_batch() -> Iterator[None]:
+    """What is invalid in here is so of the whole batch."""
+    try:
+        yield
+    except InvalidRecord as reason:
+        raise MalformedBatch(reason.code, reason.message, reason.field) from None
+
+
+def one_by_one(
+    items: list[Any],
+    read: Callable[[int, dict[str, Any]], T],
+    noun: str,
+    clean: bool,
+    limits: Limits,
+) -> tuple[list[T], list[Rejection]]:
+    """What `read` makes of each item, and why each other one is refused.
+
+    `clean` is whether the body is known to keep the rules on text and numbers.
+    """
+    taken: list[T] = []
+    refused: list[Rejection] = []
+    for index, item in enumerate(items):
+        try:
+            if not isinstance(item, dict):
+                raise InvalidRecord("invalid_type", f"{noun} must be an object")
+            if clean:
+                check_nesting(item, limits)
+            else:
+                check_values(item, limits)
+            taken.append(read(index, item))
+        except InvalidRecord as reason:
+            refused.append(Rejection(index, reason.code, reason.message, reason.field, shape(item)))
+    return taken, refused
+
+
+def shape(item: Any) -> dict[str, str]:
+    """Names and types of an item's fields (50 at the most), without a value."""
+    if not isinstance(item, dict):
+        return {"": _TYPES[type(item)]}
+    return {
+        _storable(name[:200]): _TYPES.get(type(field), "object")
+        for name, field in list(item.items())[:_SHAPE_FIELDS]
+    }
+
+
+def _storable(name: str) -> str:
+    return name.replace("\0", "\ufffd").encode(errors="replace").decode()
