@@ -13,11 +13,12 @@ _ORIGIN = re.compile(
 _USUAL_PORTS = {"https": "443", "http": "80"}
 
 
-def validate_origin(value: str) -> None:
-    """An origin as browsers send it: scheme and host, a port where it isn't the usual one."""
-    match = _ORIGIN.fullmatch(value)
-    if match is None or match["port"] == _USUAL_PORTS[match["scheme"]]:
-        raise ValidationError(f"{value!r} isn't an origin, such as https://app.example.com")
+def validate_origins(value: list[str]) -> None:
+    """Origins as browsers send them: scheme and host, a port where it isn't the usual one."""
+    for origin in value:
+        match = _ORIGIN.fullmatch(origin)
+        if match is None or match["port"] == _USUAL_PORTS[match["scheme"]]:
+            raise ValidationError(f"{origin!r} isn't an origin, such as https://app.example.com")
 
 
 def validate_rates(value: Any) -> None:

@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='project',
             name='origins',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=200, validators=[ingest.validators.validate_origin]), blank=True, default=list, help_text='Web pages that may send here, comma-separated: https://app.example.com', size=None),
+            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=200), blank=True, default=list, help_text='Web pages that may send here, comma-separated: https://app.example.com', size=None, validators=[ingest.validators.validate_origins]),
         ),
         migrations.AddField(
             model_name='project',

@@ -19,7 +19,7 @@ from django.utils.text import slugify
 from privacy.scrubbing import Mode
 
 from ingest.counters import counters
-from ingest.validators import validate_origin, validate_rates
+from ingest.validators import validate_origins, validate_rates
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):
@@ -50,9 +50,11 @@ class Project(models.Model):
         ),
     )
     origins = ArrayField(
-        models.CharField(max_length=200, validators=[validate_origin]),
+        models.CharField(max_length=200),
         default=list,
         blank=True,
+        # Of the whole list: of an item's Django's forms would show that it is wrong, and not why.
+        validators=[validate_origins],
         help_text="Web pages that may send here, comma-separated: https://app.example.com",
     )
     keyless_browsers = models.BooleanField(

@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from ingest.models import Project as Row
 from ingest.ratelimits import KEYS
 from ingest.rules import RULES, InvalidRate, Window, check_overrides, windows
-from ingest.validators import validate_origin, validate_rates
+from ingest.validators import validate_origins, validate_rates
 from telemetry_site.settings import rate_limits
 from tests.harness import RAISED
 from tests.telemetry_site.test_settings import check
@@ -154,7 +154,7 @@ def test_project_with_wrong_limits_or_origins_is_not_valid() -> None:
     ],
 )
 def test_origin_as_a_browser_sends_it_is_taken(origin: str) -> None:
-    validate_origin(origin)
+    validate_origins([origin])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_origin_as_a_browser_sends_it_is_taken(origin: str) -> None:
 )  # fmt: skip
 def test_what_no_browser_sends_as_an_origin_is_refused_with_a_sentence(origin: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        validate_origin(origin)
+        validate_origins([origin])
     assert repr(origin) in refused.value.messages[0]
 
 
