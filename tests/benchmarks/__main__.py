@@ -11,8 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
-from tests.benchmarks import copying, latency, memory, profile, report, throughput
+from tests.benchmarks import (
+    copying,
+    latency,
+    memory,
+    profile,
+    report,
+    scrubbing,
+    throughput,
+)
 from tests.benchmarks.report import Line
+from tests.benchmarks.samples import SNAPSHOT_FIELDS
 from tests.benchmarks.stacks import Naive, Ours
 
 NO_LOAD_WARNING = " (the generator was late: machine too busy)"
@@ -213,19 +222,51 @@ def soak(results: Results) -> None:
         )
 
 
+# Path, what is counted, items a request, rows a request, least per CPU-second.
+DIALECTS = (
+    ("/v1/metrics", "points, batches of 100", 100, 100, 20_000),
+    ("/api/telemetry/snapshot", "snapshots", 1, len(SNAPSHOT_FIELDS), 600),
+)
+
+
+def dialects(results: Results) -> None:
+    """Measurements and snapshots, in items per CPU-second."""
+    scale = results.scale
+    with Ours() as ours:
+        for path, what, items, rows, least in DIALECTS:
+            ours.aim(path)
+            throughput.run(ours, 100, items, 12, rows)  # warm up
+            requests = scale.ours_batches if items > 1 else scale.ours_singles
+            runs = [
+                throughput.run(ours, requests, items, 13 + number, rows)
+                for number in range(scale.runs)
+            ]
+            found = [run.per_cpu_second for run in runs]
+            results.add(f"{what}: per CPU-second", f"≥ {least:,}", f"{median(found):,.0f}",
+                        median(found) >= least, _runs(found))  # fmt: skip
+            results.costs[f"ours, {what}"] = report.median_cost([run.cost for run in runs])
+
+
 def stages(results: Results) -> None:
-    """The stages of one request, in one process."""
+    """The stages of one request, in one process; what limits and scrubbing take of it."""
     with Ours() as ours:
         measured = profile.table(
             str(ours.data_dir), ours.target.key, results.scale.profile_requests
         )
     results.stages = profile.lines(measured)
     print("\n".join(results.stages), flush=True)
+    limit = max(times["limit"] for times in measured.values())
+    results.add("all limits of a request, CPU", "≤ 300 µs", f"{limit:.0f} µs", limit <= 300)
+    clean, full = scrubbing.clean(100) * 1e6, scrubbing.full(100) * 1e6
+    results.add("scrubbing a clean batch of 100, CPU", "≤ 150 µs", f"{clean:.0f} µs", clean <= 150)
+    results.add("scrubbing a batch of 100 in which every event hits, CPU", "≤ 3,000 µs",
+                f"{full:,.0f} µs", full <= 3000)  # fmt: skip
 
 
 PARTS: dict[str, Callable[[Results], None]] = {
     "throughput": throughput_and_copy,
     "latency": latencies,
+    "dialects": dialects,
     "backlog": backlog,
     "stages": stages,
     "soak": soak,

@@ -123,7 +123,7 @@ def prepared(plan: Plan) -> deque[bytes]:
         f"X-API-Key: {plan.target.key}\r\nContent-Type: application/json\r\n"
         "Content-Encoding: gzip\r\nContent-Length: "
     ).encode()
-    bodies = samples.batches(plan.requests, plan.events, plan.seed)
+    bodies = samples.batches(plan.requests, plan.events, plan.seed, plan.target.path)
     return deque(head + b"%d\r\n\r\n" % len(body) + body for body in bodies)
 
 

@@ -26,8 +26,8 @@ a naive stack on the same settings, in the same run, and writes this page.
   synchronous_commit on) and Redis, one web process of 8 threads, one ingest worker.
 - **The naive stack** (`tests/benchmarks/naive/`): DRF serializers with the same fields and rules,
   one Celery task a request that carries the events, `bulk_create` into the same columns with the
-  same two indexes. Tuned: kept connections, prefetch, no results, the same granian, PostgreSQL and
-  Redis settings.
+  same two indexes, django-ratelimit's decorator for the same two limits; it scrubs nothing. Tuned:
+  kept connections, prefetch, no results, the same granian, PostgreSQL and Redis settings.
 - **Raw COPY**: gunzip, msgspec and a binary `COPY` of 50 batches a transaction into a table
   `LIKE ingest_event INCLUDING ALL`, on the service's PostgreSQL.
 - **Load**: a process of its own whose CPU isn't counted; bodies made beforehand, no two alike:

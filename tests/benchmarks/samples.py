@@ -23,11 +23,12 @@ _USERS_A_BATCH = 5
 _encode = msgspec.json.Encoder().encode
 
 
-def batches(count: int, events: int, seed: int) -> list[bytes]:
-    """The gzipped bodies of `count` batches of `events` events each."""
+def batches(count: int, events: int, seed: int, path: str = "/v1/events") -> list[bytes]:
+    """The gzipped bodies of `count` batches of `events` items each, as `path` takes them."""
     dice = random.Random(seed)
     now = datetime.now(UTC)
-    return [_compress(batch(dice, now, events)) for _ in range(count)]
+    make = _MAKERS[path]
+    return [_compress(make(dice, now, events)) for _ in range(count)]
 
 
 def batch(dice: random.Random, now: datetime, events: int) -> bytes:
@@ -66,6 +67,50 @@ def _event(dice: random.Random, start: datetime, index: int, users: list[str]) -
             "instance": f"{dice.getrandbits(96):024x}",
         },
     }
+
+
+def _metrics(dice: random.Random, now: datetime, points: int) -> bytes:
+    node = f"node-{dice.randrange(100)}"
+    return _encode(
+        {
+            "batch_id": str(uuid.UUID(int=dice.getrandbits(128), version=4)),
+            "node_id": node,
+            "metrics": [_metric(dice, now, index) for index in range(points)],
+        }
+    )
+
+
+def _metric(dice: random.Random, now: datetime, index: int) -> dict[str, Any]:
+    kind = dice.choice(("counter", "counter", "gauge", "gauge", "histogram", "meter", "summary"))
+    value: Any = round(dice.expovariate(0.1), 3)
+    if kind == "histogram":
+        value = [round(dice.expovariate(0.1), 3) for _ in range(5)]
+    if kind == "summary":
+        value = {"count": 12, "sum": 120.5, "min": 0.5, "max": round(20 + value, 3)}
+    return {
+        "name": f"{dice.choice(('requests', 'latency_ms', 'queue_length', 'errors'))}.{kind}",
+        "type": kind,
+        "value": value,
+        "timestamp": (now - timedelta(milliseconds=100 * index)).isoformat(timespec="milliseconds"),
+        "tags": {"service": dice.choice(("storage", "identity", "ledger")), "region": "eu-1"},
+    }
+
+
+def _snapshot(dice: random.Random, now: datetime, _: int) -> bytes:
+    """Source 004's: as many numbers as SNAPSHOT_FIELDS."""
+    moment = now - timedelta(milliseconds=dice.randrange(80_000_000))
+    numbers = {name: round(dice.uniform(0, 1000), 2) for name in SNAPSHOT_FIELDS}
+    node = f"192.168.{dice.randrange(256)}.{dice.randrange(256)}"
+    return _encode({"node_id": node, "timestamp": moment.isoformat(), **numbers})
+
+
+SNAPSHOT_FIELDS = (
+    "cpu_percent", "memory_percent", "memory_used_mb", "memory_total_mb", "disk_percent",
+    "disk_used_gb", "disk_total_gb", "network_rx_bytes", "network_tx_bytes",
+    "network_rx_rate_mbps", "network_tx_rate_mbps", "uptime_seconds", "process_count",
+    "active_connections", "load_avg_1m", "load_avg_5m", "load_avg_15m",
+)  # fmt: skip
+_MAKERS = {"/v1/events": batch, "/v1/metrics": _metrics, "/api/telemetry/snapshot": _snapshot}
 
 
 def _compress(body: bytes) -> bytes:

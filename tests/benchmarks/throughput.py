@@ -29,11 +29,14 @@ class Run:
         return {name: used / self.events * 1000 for name, used in self.used.groups.items()}
 
 
-def run(stack: Stack, requests: int, events: int, seed: int) -> Run:
-    """Post as fast as it takes them, and wait until all are stored."""
+def run(stack: Stack, requests: int, events: int, seed: int, rows: int | None = None) -> Run:
+    """Post as fast as it takes them, and wait until all are stored: `rows` of each request.
+
+    `events` are what a request is said to hold; of a snapshot that is one, of many rows.
+    """
     generator = Generator(Plan(stack.target, requests, events, seed, _LONGEST_SECONDS))
     with stack.superuser() as connection:
-        expected = stack.events(connection) + requests * events
+        expected = stack.events(connection) + requests * (rows or events)
         before, begun = stack.usage(), time.monotonic()
         outcome = generator.run()
         assert outcome.statuses in ({200: requests}, {202: requests}), outcome.statuses
