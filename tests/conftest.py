@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests.harness import SERVERS, Project, Service, data_folder
+from tests.harness import RAISED, SERVERS, Project, Service, data_folder
 
-_service = Service(data_folder())
-os.environ["TELEMETRY_DATA_DIR"] = str(_service.data_dir)
+# Behind a proxy, so that tests can come from addresses of their own.
+_service = Service(data_folder(), TELEMETRY_TRUSTED_PROXIES="1")
+os.environ |= {**RAISED, "TELEMETRY_DATA_DIR": str(_service.data_dir)}
 os.environ["DJANGO_SETTINGS_MODULE"] = "telemetry_site.settings"
 # The last is what Django's test client calls us.
 os.environ["TELEMETRY_ALLOWED_HOSTS"] = "127.0.0.1,localhost,testserver"

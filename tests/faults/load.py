@@ -10,8 +10,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import cycle, islice
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
 
 from tests.harness import Project, Service
@@ -40,6 +41,7 @@ class Sent:
     """A batch, and what became of each time it was sent."""
 
     batch_id: str
+    path: str
     body: bytes
     events: int
     told: list[Told] = field(default_factory=list)
@@ -61,18 +63,40 @@ class Sent:
         return {(self.batch_id, position) for position in range(self.events)}
 
 
-def new_batch(events: int = EVENTS, name: str = "fault") -> Sent:
+def new_batch(events: int = EVENTS, name: str = "fault", path: str = "/v1/events") -> Sent:
     """A batch unlike any other, so that no digest takes it for one sent before."""
     batch_id, now = str(uuid4()), datetime.now(UTC).isoformat()
-    body = {
-        "batch_id": batch_id,
-        "user_id": f"user-{batch_id[:2]}",
-        "events": [
-            {"event": name, "timestamp": now, "position": position, "of": batch_id}
-            for position in range(events)
-        ],
+    items = [DIALECTS[path](name, now, position, batch_id) for position in range(events)]
+    field = "metrics" if path == "/v1/metrics" else "events"
+    body = {"batch_id": batch_id, "user_id": f"user-{batch_id[:2]}", field: items}
+    return Sent(batch_id, path, json.dumps(body).encode(), events)
+
+
+def _event(name: str, now: str, position: int, batch_id: str) -> dict[str, Any]:
+    return {"event": name, "timestamp": now, "position": position, "of": batch_id}
+
+
+def _browser_event(name: str, now: str, position: int, batch_id: str) -> dict[str, Any]:
+    return {
+        "level": "info",
+        "scope": name,
+        "sessionId": batch_id,
+        "message": f"{position} of a batch",
+        "timestamp": now,
     }
-    return Sent(batch_id, json.dumps(body).encode(), events)
+
+
+def _metric(name: str, now: str, position: int, batch_id: str) -> dict[str, Any]:
+    return {"name": name, "type": "gauge", "value": position, "timestamp": now}
+
+
+# What speaks to which endpoint; the load sends them in turn.
+DIALECTS = {
+    "/v1/events": _event,
+    "/v1/metrics": _metric,
+    "/v1/submit": _event,
+    "/api/client-telemetry": _browser_event,
+}
 
 
 class Client:
@@ -87,13 +111,14 @@ class Client:
         """Send it once, and write down what came of it."""
         begun = time.monotonic()
         try:
-            status, headers, text = self._exchange(batch.body)
+            status, headers, text = self._exchange(batch)
         except (OSError, http.client.HTTPException):
             self.close()
             batch.lost += 1
             return
-        if status == 200:
-            duplicate = json.loads(text).get("duplicate", False)
+        if status in (200, 204):
+            # Not every dialect says it.
+            duplicate = json.loads(text or b"{}").get("duplicate", False)
             batch.told.append(Told(begun, time.monotonic() - begun, duplicate))
         elif status == 503 and int(headers["Retry-After"] or 0) > 0:
             batch.refused += 1
@@ -108,12 +133,12 @@ class Client:
             time.sleep(RETRY_SECONDS)
             self.post(batch)
 
-    def _exchange(self, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
+    def _exchange(self, batch: Sent) -> tuple[int, http.client.HTTPMessage, bytes]:
         if self._connection is None:
             self._connection = http.client.HTTPConnection(
                 "127.0.0.1", self._port, timeout=ANSWER_SECONDS
             )
-        self._connection.request("POST", "/v1/events", body, self._headers)
+        self._connection.request("POST", batch.path, batch.body, self._headers)
         response = self._connection.getresponse()
         text = response.read()
         if response.will_close:
@@ -170,10 +195,10 @@ class Load:
 
     def _run(self) -> None:
         client = Client(self.service, self.project)
-        for _ in range(MOST_BATCHES):
+        for path in islice(cycle(DIALECTS), MOST_BATCHES):
             if self._stop.is_set() or time.monotonic() > self._deadline:
                 break
-            batch = new_batch()
+            batch = new_batch(path=path)
             self.batches.append(batch)
             client.deliver(batch)
             self._stop.wait(self.pause)

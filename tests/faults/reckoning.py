@@ -75,13 +75,13 @@ def reckon(service: Service, load: Load) -> Reckoning:
 
 
 def accounting(service: Service, project: Project) -> dict[str, int]:
-    """What the service says became of the project's events."""
+    """What the service says became of the project's events, all formats together."""
     answer = service.request(
         "GET", "/v1/query/accounting", headers={"X-API-Key": project.secret_key}
     )
     assert answer.status == 200, answer.text
     formats: list[dict[str, int]] = json.loads(answer.text)["formats"]
-    return formats[0] if formats else dict.fromkeys(("received", *OUTCOMES), 0)
+    return {name: sum(line[name] for line in formats) for name in ("received", *OUTCOMES)}
 
 
 def _check(found: Reckoning, batches: list[Sent]) -> None:
@@ -108,8 +108,10 @@ def _received(batches: list[Sent]) -> tuple[int, int]:
 
 def _stored(service: Service, project: Project) -> Counter[Key]:
     query = """
-        SELECT batch_id, position FROM ingest_event
-        WHERE project_id = (SELECT id FROM ingest_project WHERE slug = %s)
+        WITH project AS (SELECT id FROM ingest_project WHERE slug = %s)
+        SELECT batch_id, position FROM ingest_event, project WHERE project_id = project.id
+        UNION ALL
+        SELECT batch_id, position FROM ingest_metricpoint, project WHERE project_id = project.id
     """
     with service.database() as connection:
         rows = connection.execute(query, [project.project]).fetchall()
