@@ -7,6 +7,7 @@ pseudonymised records as payload, and the claim on its id are committed in one s
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -20,10 +21,19 @@ from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int4
 
 from ingest import partitions, prepared
-from ingest.models import Batch, KeyGrant
+from ingest.models import Batch, Grant
 from ingest.nudges import nudger
 from ingest.payloads import pack
-from ingest.records import DecodedBatch, Record, Rejection, StoredRecord, microseconds
+from ingest.records import (
+    DecodedBatch,
+    Point,
+    Record,
+    Rejection,
+    StoredPoint,
+    StoredRecord,
+    microseconds,
+)
+from privacy.scrubbing import scrub, scrub_text
 from privacy.subjects import Pseudonyms
 
 # A clock that runs ahead of ours by more than this is corrected.
@@ -42,7 +52,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class Arrival:
     """What is known of a request beside its body's content."""
 
-    grant: KeyGrant
+    grant: Grant
     format: str
     request_id: str
     received_at: datetime
@@ -80,20 +90,24 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     """
     _check_disk()
     pseudonyms = Pseudonyms(settings.PEPPER, arrival.grant.project_id)
+    # Of what was sent: two batches that differ may be alike once they are scrubbed.
+    digest = _digest(decoded.records, pseudonyms)
+    scrub(decoded.records, arrival.grant.scrubbing, pseudonyms)
     stored, too_old = _canonical(decoded, arrival.received_at, pseudonyms)
     rejections = sorted(decoded.rejections + too_old, key=lambda rejection: rejection.index)
     if not stored:
         raise AllRejected(rejections)
     batch_id = decoded.batch_id or uuid.uuid4()
+    accepted = len({record.position for record in stored})
     state = _write(
         _ACCEPT if not rejections else _ACCEPT_SOME,
         arrival,
         {
             "batch_id": batch_id,
-            "digest": _digest(decoded.records, pseudonyms),
+            "digest": digest,
             "claim_until": arrival.received_at + CLAIM_WINDOW,
             "digest_until": arrival.received_at + DIGEST_WINDOW,
-            "received": Int4(len(stored) + len(rejections)),
+            "received": Int4(accepted + len(rejections)),
             "rejected": Int4(len(rejections)),
             "refusals": _refusals(rejections),
             "payload": pack(stored),
@@ -101,7 +115,7 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     )
     if state == Batch.State.RECEIVED:
         nudger.request()
-    return Receipt(batch_id, len(stored), rejections, duplicate=state == Batch.State.DUPLICATE)
+    return Receipt(batch_id, accepted, rejections, duplicate=state == Batch.State.DUPLICATE)
 
 
 def refuse(arrival: Arrival, code: str, rejections: list[Rejection]) -> None:
@@ -122,29 +136,34 @@ def refuse(arrival: Arrival, code: str, rejections: list[Rejection]) -> None:
 
 def _canonical(
     decoded: DecodedBatch, received_at: datetime, pseudonyms: Pseudonyms
-) -> tuple[list[StoredRecord], list[Rejection]]:
+) -> tuple[list[StoredRecord | StoredPoint], list[Rejection]]:
     """Pseudonymised records with corrected clocks, and the refusals of those that are too old.
 
     A clock that runs ahead is corrected by the difference; a late batch is left as it is; what
-    would still lie in the future happened now.
+    would still lie in the future happened now, and so did what names no time.
     """
     now = microseconds(received_at)
     oldest = now - _days_taken() * 86_400_000_000
     ahead = _clock_ahead(decoded.sent_at, received_at)
     subject, session = cache(pseudonyms.subject), cache(pseudonyms.session)
-    stored: list[StoredRecord] = []
-    too_old: list[Rejection] = []
+    stored: list[StoredRecord | StoredPoint] = []
+    too_old: dict[int, Rejection] = {}
     for record in decoded.records:
-        occurred = min(microseconds(record.occurred_at) - ahead, now)
+        moment = record.occurred_at
+        occurred = now if moment is None else min(microseconds(moment) - ahead, now)
         if occurred < oldest:
-            too_old.append(_too_old(record))
+            too_old[record.position] = _too_old(record)
+            continue
+        user = subject(record.user_id) if record.user_id is not None else None
+        if isinstance(record, Point):
+            stored.append(_stored_point(record, occurred, user))
             continue
         stored.append(
             StoredRecord(
                 record.position,
                 occurred,
                 record.name,
-                subject(record.user_id) if record.user_id is not None else None,
+                user,
                 session(record.session_id) if record.session_id is not None else None,
                 record.category,
                 record.level,
@@ -154,7 +173,27 @@ def _canonical(
                 record.properties,
             )
         )
-    return stored, too_old
+    return stored, list(too_old.values())
+
+
+def _stored_point(point: Point, occurred: int, subject: bytes | None) -> StoredPoint:
+    return StoredPoint(
+        point.position,
+        point.part,
+        occurred,
+        point.name,
+        point.kind,
+        subject,
+        point.node,
+        point.tags,
+        point.cumulative,
+        point.value,
+        point.samples,
+        point.count,
+        point.sum,
+        point.min,
+        point.max,
+    )
 
 
 def _days_taken() -> int:
@@ -169,29 +208,39 @@ def _clock_ahead(sent_at: datetime | None, received_at: datetime) -> int:
     return ahead if ahead > CLOCK_TOLERANCE // timedelta(microseconds=1) else 0
 
 
-def _too_old(record: Record) -> Rejection:
+def _too_old(record: Record | Point) -> Rejection:
     return Rejection(
         record.position, "too_old", f"timestamp is more than {_days_taken()} days ago", "timestamp"
     )
 
 
-def _digest(records: list[Record], pseudonyms: Pseudonyms) -> uuid.UUID | None:
-    """What a client that rebuilds its batch sends again; None where events may name nobody.
+def _digest(records: Sequence[Record | Point], pseudonyms: Pseudonyms) -> uuid.UUID | None:
+    """What a client that rebuilds its batch sends again; None where two may well send the same.
 
-    Without a user or session two clients may well send the same.
+    Two do who name neither a user nor a session nor a node, and one does who names no time.
     """
-    if all(record.user_id or record.session_id for record in records):
+    if all(_names_its_sender(record) and record.occurred_at for record in records):
         return uuid.UUID(bytes=pseudonyms.digest(_encode(records)))
     return None
 
 
+def _names_its_sender(record: Record | Point) -> bool:
+    if isinstance(record, Point):
+        return bool(record.user_id or record.node)
+    return bool(record.user_id or record.session_id)
+
+
 def _refusals(rejections: list[Rejection]) -> Jsonb | None:
-    """The refused events that are written down, as rows for the database."""
+    """The refused events that are written down, as rows for the database.
+
+    Of what was sent they hold the fields' names, which may be anything.
+    """
     if not rejections:
         return None
-    return Jsonb(
-        [msgspec.to_builtins(rejection) for rejection in rejections[:REFUSALS_KEPT]],
-    )
+    rows = [msgspec.to_builtins(rejection) for rejection in rejections[:REFUSALS_KEPT]]
+    for row in rows:
+        row["shape"] = {scrub_text(name): kind for name, kind in row.get("shape", {}).items()}
+    return Jsonb(rows)
 
 
 def _check_disk() -> None:

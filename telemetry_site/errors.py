@@ -15,6 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from privacy.scrubbing import scrub_text
 from telemetry_site.responses import json_response
 
 logger = logging.getLogger(__name__)
@@ -61,9 +62,10 @@ def error_response(
     details: str,
     errors: Sequence[Any] = (),
     headers: dict[str, str] | None = None,
+    **more: str,
 ) -> HttpResponse:
     """An answer in the one error shape; of `errors` the first twenty are listed."""
-    body: dict[str, Any] = {"error": TITLES[status], "code": code, "details": details}
+    body: dict[str, Any] = {"error": TITLES[status], "code": code, "details": details, **more}
     if errors:
         body["errors"] = list(errors[:MOST_ERRORS])
     return json_response(body, status, headers)
@@ -85,14 +87,16 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse
         return error_response(403, "forbidden", "This is not allowed.")
     if not isinstance(error, exceptions.APIException):
         return None
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = dict(getattr(error, "headers", {}))
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(max(1, int(wait)))
     code, details = _words(error.get_full_details())
     status = error.status_code if error.status_code in TITLES else 400
-    return error_response(status, code, details, headers=headers)
+    # A rate limit says which one it is.
+    more = {"policy": error.policy} if hasattr(error, "policy") else {}
+    return error_response(status, code, details, headers=headers, **more)
 
 
 def _words(full: Any) -> tuple[str, str]:
@@ -118,7 +122,8 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's 404."""
-    return error_response(404, "not_found", f"There is nothing at {request.path[:200]}.")
+    path = scrub_text(request.path)[:200]
+    return error_response(404, "not_found", f"There is nothing at {path}.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
