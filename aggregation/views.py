@@ -7,23 +7,25 @@ from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
-from aggregation import queries
+from aggregation import queries, schema
 from ingest.authentication import MayQuery, granted
+from ingest.endpoints import LimitedView
 from telemetry_site.responses import json_response
 
 DEFAULT_RANGE = timedelta(days=1)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-class AccountingView(APIView):
+class AccountingView(LimitedView):
     """`GET /v1/query/accounting?from&to`: what became of the events sent in that time, by format.
 
     Times are RFC 3339; `to` defaults to now and `from` to a day before it.
     """
 
     permission_classes = [MayQuery]
+    rules = ("query.key",)
+    operation = schema.ACCOUNTING
 
     def get(self, request: Request) -> HttpResponse:
         end = _moment(request, "to") or timezone.now()

@@ -4,11 +4,12 @@ import logging
 
 from django.db import connection
 
-from ingest import partitions, storage
+from ingest import partitions, storage, violations
 from ingest.nudges import nudger
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
 from telemetry_site.models import Lease
+from telemetry_site.redis_client import REDIS_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,16 @@ def store_batches() -> None:
 def maintain_partitions() -> None:
     """Make days ahead, drop days past their retention."""
     partitions.maintain()
+
+
+@app.task
+def flush_violations() -> None:
+    """Write down who was refused by which limit."""
+    try:
+        violations.flush()
+    except REDIS_ERRORS as error:
+        # What was counted stays there for a day.
+        logger.warning("violations are not written down: %s", type(error).__name__)
 
 
 @app.task

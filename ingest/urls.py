@@ -6,6 +6,11 @@ from ingest import views
 
 urlpatterns = [
     path("v1/events", views.EventsView.as_view(), name="events"),
+    path("v1/submit", views.SubmitView.as_view(), name="submit"),
+    path("v1/submit/ping", views.PingView.as_view(), name="submit-ping"),
+    path("v1/metrics", views.MetricsView.as_view(), name="metrics"),
+    path("api/client-telemetry", views.ClientTelemetryView.as_view(), name="client-telemetry"),
+    path("api/telemetry/snapshot", views.SnapshotView.as_view(), name="snapshot"),
     path("v1/batches/<uuid:batch_id>", views.BatchView.as_view(), name="batch"),
     path("v1/ping", views.PingView.as_view(), name="ping"),
     path("v1/info", views.InfoView.as_view(), name="info"),

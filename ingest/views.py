@@ -11,14 +11,18 @@ from uuid import UUID
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from ingest import bodies, intake
-from ingest.authentication import MayIngest, granted
+from ingest.authentication import SENDERS, MayIngest, granted
+from ingest.cors import origin_of
+from ingest.endpoints import LimitedView
 from ingest.formats import FORMATS
 from ingest.models import Batch
-from ingest.records import Envelope, Limits, MalformedBatch
+from ingest.records import DecodedBatch, Envelope, Limits, MalformedBatch
+from ingest.schema import operations
 from telemetry_site.errors import MOST_ERRORS, STATUS_OF_CODE, error_response, unavailable
 from telemetry_site.responses import json_response
 
@@ -34,11 +38,13 @@ _LARGE_BYTES = 1024**2
 _large_body = threading.Lock()
 
 
-class IntakeView(APIView):
+class IntakeView(LimitedView):
     """Takes a batch in one wire format."""
 
+    authentication_classes = SENDERS
     permission_classes = [MayIngest]
     format: str
+    items = "events"
 
     def post(self, request: Request) -> HttpResponse:
         arrival = intake.Arrival(
@@ -51,6 +57,9 @@ class IntakeView(APIView):
             return self._answer_to(request._request, arrival)
         except intake.DiskFull:
             return unavailable("The server's disk is nearly full.", "disk_full")
+
+    def user(self, request: HttpRequest) -> str | None:
+        return request.META.get("HTTP_X_USER_ID", "").strip() or None
 
     def _answer_to(self, request: HttpRequest, arrival: intake.Arrival) -> HttpResponse:
         try:
@@ -68,9 +77,12 @@ class IntakeView(APIView):
             first = refused.rejections[0]
             intake.refuse(arrival, first.code, refused.rejections)
             return error_response(
-                400, first.code, str(first), [problem.report for problem in refused.rejections]
+                400,
+                first.code,
+                first.sentence(self.items),
+                [problem.report for problem in refused.rejections],
             )
-        return json_response(self.answer(arrival, receipt))
+        return self.answer(arrival, receipt)
 
     def _accept(self, request: HttpRequest, arrival: intake.Arrival) -> intake.Receipt:
         body = bodies.read(request)
@@ -83,10 +95,20 @@ class IntakeView(APIView):
             limits=LIMITS,
         )
         with _large_body if len(body.content) > _LARGE_BYTES else nullcontext():
-            return intake.accept(FORMATS[self.format](body.content, envelope), arrival)
+            decoded = FORMATS[self.format](body.content, envelope)
+            self._check_sender(decoded)
+            return intake.accept(decoded, arrival)
 
-    def answer(self, arrival: intake.Arrival, receipt: intake.Receipt) -> dict[str, Any]:
-        """The body of the 200."""
+    def _check_sender(self, decoded: DecodedBatch) -> None:
+        """The limits that count by what only the body says."""
+        assert self.limiter is not None
+        caller = self.limiter.caller
+        caller.user = caller.user or decoded.user_id
+        caller.node, caller.decoded = decoded.node, True
+        self.limiter.check()
+
+    def answer(self, arrival: intake.Arrival, receipt: intake.Receipt) -> HttpResponse:
+        """What the client of an accepted batch is told."""
         answer: dict[str, Any] = {
             "batch_id": receipt.batch_id,
             "received": receipt.accepted + len(receipt.rejections),
@@ -98,19 +120,84 @@ class IntakeView(APIView):
             answer["errors"] = [problem.report for problem in receipt.rejections[:MOST_ERRORS]]
         if receipt.duplicate:
             answer["duplicate"] = True
-        return answer
+        return json_response(answer)
 
 
 class EventsView(IntakeView):
     """`POST /v1/events`: the native batch."""
 
     format = "events"
+    rules = ("events.ip", "events.key", "events.user")
+    operation = operations.EVENTS
+
+
+class SubmitView(IntakeView):
+    """`POST /v1/submit`: the submission client's batch."""
+
+    format = "submit"
+    rules = ("submit.user",)
+    operation = operations.SUBMIT
+
+    def answer(self, arrival: intake.Arrival, receipt: intake.Receipt) -> HttpResponse:
+        answer: dict[str, Any] = {
+            "success": True,
+            "accepted": receipt.accepted,
+            "rejected": len(receipt.rejections),
+        }
+        if receipt.rejections:
+            answer["errors"] = [
+                problem.sentence(self.items) for problem in receipt.rejections[:MOST_ERRORS]
+            ]
+        return json_response(answer)
+
+
+class ClientTelemetryView(IntakeView):
+    """`POST /api/client-telemetry`: the browser's batch, or one event of it."""
+
+    format = "client_telemetry"
+    rules = ("browser.ip",)
+    operation = operations.CLIENT_TELEMETRY
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        origin = origin_of(request._request)
+        ours = f"{request.scheme}://{request.get_host()}"
+        if origin and origin != ours and origin not in granted(request).origins:
+            raise PermissionDenied(
+                "The page's origin isn't among the project's; list it in the admin.",
+                code="origin_not_allowed",
+            )
+
+    def answer(self, arrival: intake.Arrival, receipt: intake.Receipt) -> HttpResponse:
+        response = HttpResponse(status=204)
+        del response["Content-Type"]
+        return response
+
+
+class MetricsView(IntakeView):
+    """`POST /v1/metrics`: a batch of measurements."""
+
+    format = "metrics"
+    items = "metrics"
+    rules = ("metrics.key",)
+    operation = operations.METRICS
+
+
+class SnapshotView(IntakeView):
+    """`POST /api/telemetry/snapshot`: how one node is, one moment."""
+
+    format = "snapshot"
+    items = "snapshots"
+    rules = ("snapshot.node",)
+    operation = operations.SNAPSHOT
 
 
 class BatchView(APIView):
     """`GET /v1/batches/{batch_id}`: did it arrive, and what became of its events?"""
 
+    authentication_classes = SENDERS
     permission_classes = [MayIngest]
+    operation = operations.BATCH
 
     def get(self, request: Request, batch_id: UUID) -> HttpResponse:
         batch = Batch.objects.claimed_by(granted(request).project_id, batch_id)
@@ -125,6 +212,7 @@ class PingView(APIView):
     """`GET /v1/ping`: is somebody there?"""
 
     authentication_classes = []
+    operation = operations.PING
 
     def get(self, request: Request) -> HttpResponse:
         return json_response({"status": "ok"})
@@ -134,6 +222,7 @@ class InfoView(APIView):
     """`GET /v1/info`: what this server is and takes."""
 
     authentication_classes = []
+    operation = operations.INFO
 
     def get(self, request: Request) -> HttpResponse:
         return json_response(

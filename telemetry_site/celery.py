@@ -51,6 +51,12 @@ SCHEDULES = (
         "Makes the tables' days ahead of time and drops those past their retention.",
     ),
     Schedule(
+        "flush violations",
+        "ingest.tasks.flush_violations",
+        30,
+        "Writes down who was refused by which rate limit.",
+    ),
+    Schedule(
         "expire claims",
         "ingest.tasks.expire_claims",
         3600,

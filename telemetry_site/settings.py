@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from ingest.rules import RULES, InvalidRate, windows
 from telemetry_site import embedded
 from telemetry_site.environment import env_bool, env_float, env_int, env_list, env_str
 from telemetry_site.instance import instance_secrets
@@ -57,7 +58,10 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "corsheaders",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_celery_beat",
     "telemetry_site",
     "ingest",
@@ -65,6 +69,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "telemetry_site.middleware.RequestLog",
+    "telemetry_site.middleware.PagesOnly",
     "django.middleware.security.SecurityMiddleware",
     "telemetry_site.middleware.AdminSession",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -194,11 +199,56 @@ MAX_AGE_DAYS = env_int("TELEMETRY_MAX_AGE_DAYS", 31, least=1, most=31)
 # How long a key that was just revoked may still be taken from a process's memory.
 KEY_CACHE_SECONDS = env_float("TELEMETRY_KEY_CACHE_SECONDS", 5, least=0.1, most=300)
 
+# A project that takes what comes without a key (by its slug).
+ANONYMOUS_PROJECT = env_str("TELEMETRY_ANONYMOUS_PROJECT")
+# Proxies before us that each add a place to X-Forwarded-For.
+TRUSTED_PROXIES = env_int("TELEMETRY_TRUSTED_PROXIES", 0, most=10)
+
+# Browsers: which pages may send is asked of the projects (ingest.cors).
+CORS_URLS_REGEX = r"^/(api/client-telemetry|v1/(events|submit|metrics))$"
+CORS_ALLOW_CREDENTIALS = True  # sendBeacon sends them
+CORS_ALLOW_METHODS = ("POST", "OPTIONS")
+CORS_ALLOW_HEADERS = (
+    "authorization", "content-encoding", "content-type", "idempotency-key", "x-api-key",
+    "x-client-version", "x-request-id", "x-user-id",
+)  # fmt: skip
+CORS_EXPOSE_HEADERS = ("ratelimit", "ratelimit-policy", "retry-after", "x-request-id")
+
+# --- Rate limits ---------------------------------------------------------------------------------
+
+
+def rate_limits() -> dict[str, str]:
+    """Rule -> rate: `10/m`, several windows with commas, 0 for no limit. Projects may differ."""
+    # By the names that source 002's deployments have set.
+    requests = env_int("CLIENT_TELEMETRY_RATE_LIMIT_MAX_REQUESTS", 100, most=999_999_999)
+    window = env_int("CLIENT_TELEMETRY_RATE_LIMIT_WINDOW_MS", 60_000, most=99_999_000)
+    defaults = {name: rule.rate for name, rule in RULES.items()}
+    defaults["browser.ip"] = f"{requests}/{max(1, window // 1000)}s" if requests else "0"
+    rates = {}
+    for name, default in defaults.items():
+        variable = f"TELEMETRY_RATE_{name.upper().replace('.', '_')}"
+        rates[name] = env_str(variable, default)
+        try:
+            windows(rates[name])
+        except InvalidRate as error:
+            raise ImproperlyConfigured(f"{variable}: {error}") from None
+    return rates
+
+
+RATE_LIMITS = rate_limits()
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "ratelimit": {"BACKEND": "ingest.counters.CounterKeys"},
+}
+RATELIMIT_USE_CACHE = "ratelimit"
+
 # --- Storage and retention -----------------------------------------------------------------------
 
 EVENT_RETENTION_DAYS = env_int("TELEMETRY_EVENT_RETENTION_DAYS", 90, least=1)
+METRIC_RETENTION_DAYS = env_int("TELEMETRY_METRIC_RETENTION_DAYS", 90, least=1)
 LEDGER_RETENTION_DAYS = env_int("TELEMETRY_LEDGER_RETENTION_DAYS", 31, least=31)
 REJECTED_RETENTION_DAYS = env_int("TELEMETRY_REJECTED_RETENTION_DAYS", 7, least=1)
+VIOLATION_RETENTION_DAYS = env_int("TELEMETRY_VIOLATION_RETENTION_DAYS", 31, least=1)
 # Accepting stops with 503 while the disk of the data folder has less than this left.
 MIN_FREE_DISK_BYTES = env_int("TELEMETRY_MIN_FREE_DISK_MB", 500) * 1024**2
 BACKLOG_ALARM_SECONDS = env_int("TELEMETRY_BACKLOG_ALARM_SECONDS", 60, least=5)
@@ -219,9 +269,18 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "telemetry_site.negotiation.JsonOnly",
     "DEFAULT_METADATA_CLASS": "telemetry_site.negotiation.Methods",
     "URL_FORMAT_OVERRIDE": None,
+    "DEFAULT_SCHEMA_CLASS": "telemetry_site.inspector.Inspector",
     "EXCEPTION_HANDLER": "telemetry_site.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "UNAUTHENTICATED_TOKEN": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Telemetry",
+    "VERSION": VERSION,
+    "OAS_VERSION": "3.1.0",
+    "SORT_OPERATIONS": False,  # but as the routes stand
+    "POSTPROCESSING_HOOKS": ["telemetry_site.inspector.complete"],
 }
 
 # --- Logging -------------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from telemetry_site import health
+from telemetry_site import document, health
 
 urlpatterns = [
     path("", include("ingest.urls")),
     path("", include("aggregation.urls")),
     path("healthz", health.HealthView.as_view(), name="healthz"),
     path("readyz", health.ReadyView.as_view(), name="readyz"),
+    path("api/schema/", document.DocumentView.as_view(), name="schema"),
+    path("api/schema/docs/", document.PageView.as_view(), name="schema-docs"),
     path("admin/", admin.site.urls),
 ]
 

@@ -16,10 +16,10 @@ from django.db.models.signals import post_save
 from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.text import slugify
-from privacy.scrubbing import Mode
 
 from ingest.counters import counters
 from ingest.validators import validate_origins, validate_rates
+from privacy.scrubbing import Mode
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):

@@ -115,7 +115,8 @@ def test_a_malformed_batch_has_a_code_and_a_field(body: Any, code: str, field: s
 
 
 def test_a_refusal_reads_as_the_client_lists_it():
-    assert refused(event(event=...)).sentence("events") == "events[1]: Missing required field: event"
+    told = refused(event(event=...)).sentence("events")
+    assert told == "events[1]: Missing required field: event"
 
 
 # Numbers where the native format has texts

@@ -21,11 +21,18 @@ JSON = {"Content-Type": "application/json"}
 ROUTES = {
     "v1/events": ("/v1/events", {"POST"}),
     "v1/batches/<uuid:batch_id>": (f"/v1/batches/{BATCH_ID}", {"GET", "HEAD"}),
+    "v1/submit": ("/v1/submit", {"POST"}),
+    "v1/submit/ping": ("/v1/submit/ping", {"GET", "HEAD"}),
+    "v1/metrics": ("/v1/metrics", {"POST"}),
+    "api/client-telemetry": ("/api/client-telemetry", {"POST"}),
+    "api/telemetry/snapshot": ("/api/telemetry/snapshot", {"POST"}),
     "v1/ping": ("/v1/ping", {"GET", "HEAD"}),
     "v1/info": ("/v1/info", {"GET", "HEAD"}),
     "v1/query/accounting": ("/v1/query/accounting", {"GET", "HEAD"}),
     "healthz": ("/healthz", {"GET", "HEAD"}),
     "readyz": ("/readyz", {"GET", "HEAD"}),
+    "api/schema/": ("/api/schema/", {"GET", "HEAD"}),
+    "api/schema/docs/": ("/api/schema/docs/", {"GET", "HEAD"}),
 }
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
 

@@ -1,0 +1,121 @@
+"""What the document says of the service as a whole, and of its health."""
+
+from collections.abc import Mapping, Sequence
+
+from django.conf import settings
+
+from telemetry_site.openapi import RETRY_AFTER, Object, answer, examples, operation, schema
+
+TAGS: list[Object] = [
+    {"name": "Ingest", "description": "What clients send, and what became of it."},
+    {"name": "Queries", "description": "What was sent, in numbers. Needs the secret key."},
+    {"name": "Operations", "description": "Is the service there, and what does it take?"},
+]
+_LIMITS = ", ".join(f"`{rule}` {rate}" for rule, rate in settings.RATE_LIMITS.items())
+DESCRIPTION = f"""\
+Clients send batches of events; the service makes each batch durable before it answers.
+
+**Bodies** are JSON in UTF-8: at most {settings.MAX_WIRE_BYTES:,} bytes as sent,
+{settings.MAX_BODY_BYTES:,} decompressed, {settings.MAX_BATCH_EVENTS:,} events in a batch,
+{settings.MAX_EVENT_BYTES:,} bytes an event, {settings.MAX_DEPTH} levels of nesting, names of
+{settings.MAX_NAME_LENGTH} characters. Integers fit in 64 bits, numbers are finite, text holds no
+NUL, no object has a key twice. `Content-Encoding` is absent or one of gzip, deflate, br and zstd.
+
+**Keys** go into `X-API-Key` or `Authorization: Bearer`; where no header can be set, a publishable
+key into `?key=`. An `ingest_…` key sends, a `secret_…` key also asks. An empty header is no key.
+A project may take what pages of its own origins send without one.
+
+**Refusals** have one shape (`Error`), on every path and for every status, 404 and 405 included:
+`code` for programs, `details` for people, and what is wrong with each event.
+
+**Rate limits** stand in `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers);
+429 says in `policy` which one is used up and in `Retry-After` how long to wait. A project may have
+limits of its own; those of this instance are {_LIMITS}.
+
+**Every answer** has an `X-Request-ID`. `HEAD` answers as `GET` does, without a body; any other
+method is refused with 405 and `Allow`.
+"""
+
+# --- who is calling ---
+
+SECURITY: Object = {
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "A key of the project: `ingest_…` to send, `secret_…` to ask.",
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The same keys; to send, also a JWT (HS256) signed with the project's "
+        "signing secret: `aud` the project's slug, `scope` `ingest`.",
+    },
+    "urlKey": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "key",
+        "description": "For beacons, which can set no headers: publishable keys (`ingest_…`) only.",
+    },
+}
+# How a view identifies its callers, by its authentication classes -> the schemes that do.
+SCHEMES: Mapping[str, Sequence[Object]] = {
+    "KeyAuthentication": [{"apiKey": []}, {"bearer": []}],
+    "TokenAuthentication": [{"bearer": []}],
+    "UrlKeyAuthentication": [{"urlKey": []}],
+    "KeylessAuthentication": [{}] if settings.ANONYMOUS_PROJECT else [],
+}
+
+# --- health ---
+
+CHECK = schema(
+    "Check",
+    {
+        "type": "object",
+        "required": ["ok", "detail"],
+        "properties": {"ok": {"type": "boolean"}, "detail": {"type": "string"}},
+    },
+)
+STATUS = schema(
+    "Status",
+    {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}},
+)
+READINESS = schema(
+    "Readiness",
+    {
+        "type": "object",
+        "required": ["status", "checks"],
+        "properties": {
+            "status": {"type": "string", "enum": ["ready", "not ready"]},
+            "checks": {"type": "object", "additionalProperties": CHECK},
+        },
+    },
+)
+
+_FINE = {
+    "database": {"ok": True, "detail": "answers"},
+    "disk": {"ok": True, "detail": "48211 MB free"},
+    "broker": {"ok": True, "detail": "answers"},
+    "worker": {"ok": True, "detail": "stores batches"},
+    "beat": {"ok": True, "detail": "runs the schedules"},
+    "backlog": {"ok": True, "detail": "nothing waits"},
+}
+_FULL = {"ok": False, "detail": "212 MB free"}
+
+OK = answer("It is there.", STATUS, examples(ok={"status": "ok"}))
+HEALTH = operation("Operations", "Is the process up?", "Asks nothing else.", {200: OK})
+READY = operation(
+    "Operations",
+    "Can it accept?",
+    "Each thing the service leans on, by name. Only the database and a full disk make it 503: "
+    "with anything else gone it still accepts.",
+    {
+        200: answer("It can.", READINESS, examples(ready={"status": "ready", "checks": _FINE})),
+        503: answer(
+            "It can't; do not send here now.",
+            READINESS,
+            examples(disk={"status": "not ready", "checks": {**_FINE, "disk": _FULL}}),
+            RETRY_AFTER,
+        ),
+    },
+)
