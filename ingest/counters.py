@@ -1,7 +1,6 @@
 """The counters of the rate limits, in Redis: any number of them in one round trip.
 
-Nothing rides on them: while Redis is away nothing is counted and nothing refused, and after a
-failure it isn't asked for two seconds, so that no request waits for it.
+Nothing rides on them: while Redis is away nothing is counted, nothing refused, and nobody waits.
 """
 
 import hashlib
@@ -9,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,7 +28,8 @@ CALLERS_A_MINUTE = 2_000
 KEEP_SECONDS = 86_400
 OTHERS = "others"
 
-_BREAKER_SECONDS = 2.0
+# Between two looks for a Redis that is away.
+_PAUSE_SECONDS = 2.0
 
 # Counts, notes what is over its limit, and says what generation it is. KEYS: generation, minutes,
 # this minute's violations, the counters. ARGV: minute, then for each counter seconds to live,
@@ -89,33 +90,30 @@ class CounterKeys(BaseCache):
 
 
 class Counters:
-    """Redis behind a breaker. `generation` is the last one that was seen."""
+    """Redis, as long as it answers. `generation` is the last one that was seen.
+
+    Once it doesn't, it is asked again by a thread of ours: a request that waited for it would keep
+    those waiting that stand behind it in the server's own queue.
+    """
 
     def __init__(self) -> None:
         self.generation = 0
-        self._uncounted = 0
-        self._open_until = 0.0
         self._redis = redis_client()
         self._local = threading.local()
+        self._lock = threading.Lock()
+        self._away = False
+        self._uncounted = 0
 
     def count(self, counters: Sequence[Counter]) -> list[int] | None:
         """Move the counters, all at once; where each stands. None while Redis is away."""
-        now = time.monotonic()
-        if now < self._open_until:
+        if self._away:
             self._uncounted += 1
             return None
-        if self._open_until:
-            # One request tries; the others needn't wait for what it finds.
-            self._open_until = now + _BREAKER_SECONDS
         try:
-            generation, *counts = self._run(counters)
+            self.generation, *counts = self._run(counters)
         except REDIS_ERRORS as error:
-            self._open(error)
+            self._lose(error)
             return None
-        if self._open_until:
-            logger.warning("rate limits are on; %d requests were not counted", self._uncounted)
-            self._open_until, self._uncounted = 0.0, 0
-        self.generation = generation
         return counts
 
     def announce_change(self) -> None:
@@ -125,11 +123,25 @@ class Counters:
         except REDIS_ERRORS as error:
             logger.warning("a change is seen in some seconds only: %s", type(error).__name__)
 
-    def _open(self, error: Exception) -> None:
-        if not self._open_until:
-            logger.warning("rate limits are off: Redis does not answer (%s)", type(error).__name__)
-        self._uncounted += 1
-        self._open_until = time.monotonic() + _BREAKER_SECONDS
+    def _lose(self, error: Exception) -> None:
+        """Count nothing until Redis answers again."""
+        with self._lock:
+            self._uncounted += 1
+            if self._away:
+                return
+            self._away = True
+        logger.warning("rate limits are off: Redis does not answer (%s)", type(error).__name__)
+        threading.Thread(target=self._look_for_it, name="rate limits", daemon=True).start()
+
+    def _look_for_it(self) -> None:
+        while True:
+            time.sleep(_PAUSE_SECONDS)
+            with suppress(*REDIS_ERRORS):
+                self._redis.ping()
+                break
+        with self._lock:
+            self._away, uncounted, self._uncounted = False, self._uncounted, 0
+        logger.warning("rate limits are on; %d requests were not counted", uncounted)
 
     def _run(self, counters: Sequence[Counter]) -> list[int]:
         """The script's answer. Once more where the connection was kept past the server's restart,

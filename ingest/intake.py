@@ -219,15 +219,9 @@ def _digest(records: Sequence[Record | Point], pseudonyms: Pseudonyms) -> uuid.U
 
     Two do who name neither a user nor a session nor a node, and one does who names no time.
     """
-    if all(_names_its_sender(record) and record.occurred_at for record in records):
+    if all(record.sender and record.occurred_at for record in records):
         return uuid.UUID(bytes=pseudonyms.digest(_encode(records)))
     return None
-
-
-def _names_its_sender(record: Record | Point) -> bool:
-    if isinstance(record, Point):
-        return bool(record.user_id or record.node)
-    return bool(record.user_id or record.session_id)
 
 
 def _refusals(rejections: list[Rejection]) -> Jsonb | None:

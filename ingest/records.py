@@ -91,6 +91,11 @@ class Record(msgspec.Struct):
     message: str | None
     properties: bytes
 
+    @property
+    def sender(self) -> str | None:
+        """What tells the client that sent it from any other."""
+        return self.user_id or self.session_id
+
 
 class Point(msgspec.Struct):
     """One measurement as its client sent it.
@@ -117,6 +122,11 @@ class Point(msgspec.Struct):
     sum: float | None = None
     min: float | None = None
     max: float | None = None
+
+    @property
+    def sender(self) -> str | None:
+        """What tells the client that sent it from any other."""
+        return self.user_id or self.node
 
 
 @dataclass(slots=True)

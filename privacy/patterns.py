@@ -16,19 +16,25 @@ import re2  # type: ignore[import-untyped]
 
 Check = Callable[[bytes, bytes, int], bool]
 
-_OPTIONS = re2.Options()
-_OPTIONS.encoding = re2.Options.Encoding.LATIN1
-_OPTIONS.log_errors = False
-_OPTIONS.max_mem = 64 * 2**20  # for the automata's states, of which hostile text needs many
+
+def _options(megabytes: int) -> Any:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.log_errors = False
+    options.max_mem = megabytes * 2**20
+    return options
 
 
 def _compile(pattern: str) -> Any:
-    return re2.compile(pattern.encode(), _OPTIONS)
+    return re2.compile(pattern.encode(), _options(8))
 
 
 def _set(patterns: Iterable[str]) -> Any:
-    """All of them as one automaton, which says which of them match."""
-    matcher = re2.Set.SearchSet(_OPTIONS)
+    """All of them as one automaton, which says which of them match.
+
+    It has room for more states than hostile text can make it need: it can't do without.
+    """
+    matcher = re2.Set.SearchSet(_options(64))
     for pattern in patterns:
         matcher.Add(pattern.encode())
     matcher.Compile()
@@ -326,6 +332,7 @@ _API_KEY = (
 _LOCAL = r"[0-9A-Za-z_.%+'!#$*~^\x80-\xff-]"
 _LABEL = r"[0-9A-Za-z\x80-\xff-]"
 _DOMAIN = rf"(?:{_LABEL}+\.)+(?:xn--[0-9A-Za-z-]+|[A-Za-z]{{2,}}|[\x80-\xff]{{4,}})"
+_HEX = "[0-9A-Fa-f:]"
 # All networks with hosts start with a group of four digits, but for those that embed IPv4.
 _IPV6 = r"(?i:[23][0-9a-f]{3}|f[cd][0-9a-f]{2}|fe[89a-f][0-9a-f]|::ffff|64:ff9b:):"
 _CARD_BEFORE = rf"(?:{_BEFORE}|(?:\A|[^0-9]|{_CONTROL})\.)"
@@ -382,8 +389,8 @@ RULES = (
     ),
     _rule(
         "ip",
-        "[0-9A-Fa-f]{3}:[0-9A-Fa-f:]",
-        rf"{_BEFORE}({_IPV6}(?:[0-9A-Fa-f:.]*(?:[0-9A-Fa-f]\b(?:%\w+)?|::)|:))",
+        f"[0-9A-Fa-f]{{3}}:{_HEX}",
+        rf"{_BEFORE}({_IPV6}(?:(?:{_HEX}[0-9A-Fa-f:.]*)?(?:[0-9A-Fa-f]\b(?:%\w+)?|::)|:))",
         check=_is_ipv6,
     ),
     _rule(

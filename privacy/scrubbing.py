@@ -116,8 +116,10 @@ def _json_of(record: Record | Point) -> bytes:
 _IDS = frozenset({"subject", "session"})
 # So many ids are looked for one by one.
 _FEW = 12
-# Shorter ones, or numbers, may be there by chance: they are recognised as a whole text only.
-_SHORT, _SHORT_NUMBER = 4, 6
+# Shorter ones may be there by chance: they are recognised as a whole text only.
+_SHORT = 4
+# So may smaller numbers be.
+_SMALL = 100_000
 # So many ids that fields name are sought elsewhere too.
 _MOST = 5_000
 # Of ids that share all their words, so many are found within longer texts.
@@ -159,7 +161,8 @@ def _ids_in(value: Any, kind: str | None = None) -> Iterator[tuple[str, str]]:
 def _is_id(value: Any) -> bool:
     """Whether `value` may be an id, and one person's alone."""
     if isinstance(value, str):
-        return bool(value) and value.lower() not in _ANYBODY and not is_marker(_bytes(value))
+        told = re.search(r"\w", value) and value.lower() not in _ANYBODY
+        return bool(told) and not is_marker(_bytes(value))
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -424,7 +427,7 @@ class _Scrubber:
         return kept
 
     def _number(self, number: int, _: Key) -> int | str:
-        if number < 100_000:
+        if number < _SMALL:
             return number
         digits = str(number)
         if kind := self._ids.kinds.get(digits):

@@ -1,6 +1,5 @@
 """Scrubbing a batch: where things are found, what becomes of them, and what is left alone."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,7 @@ MODES = pytest.mark.parametrize("mode", Mode)
 encode, decode = msgspec.json.encode, msgspec.json.decode
 
 
-def record(properties: dict[str, Any] | None = None, **fields: Any) -> Record:
+def record(value: dict[str, Any] | None = None, **fields: Any) -> Record:
     """A record in which there is nothing but what the test puts there."""
     known = {
         "position": 0,
@@ -29,7 +28,7 @@ def record(properties: dict[str, Any] | None = None, **fields: Any) -> Record:
         "scope": None,
         "client_version": "2.14.3",
         "message": None,
-        "properties": encode(properties or {}),
+        "properties": encode(value or {}),
     }
     return Record(**(known | fields))
 
@@ -191,13 +190,10 @@ def test_records_and_points_may_come_together():
 
 
 def test_records_in_which_nothing_is_found_keep_their_bytes():
-    odd = b'{ "b" : 1.50, "url":"a%20b", "user_id":null }'
-    batch = [record(properties=odd), record({"it": "a@b.io"})] if False else None
-    one, other = record(), record({"it": "a@b.io"})
-    one.properties = odd
-    assert scrub([one, other], Mode.REDACT, PSEUDONYMS) == 1
-    assert one.properties is odd
-    assert batch is None
+    odd = b'{ "b" : 1.50, "url":"a%20b", "user_id":null, "n":1e3 }'
+    untouched, other = record(properties=odd), record({"it": "a@b.io"})
+    assert scrub([untouched, other], Mode.REDACT, PSEUDONYMS) == 1
+    assert untouched.properties is odd
 
 
 def test_an_empty_batch_is_clean():
@@ -213,7 +209,7 @@ NAMED = {
         "accesstoken", "refreshToken", "auth token", "idToken", "token", "Authorization", "cookie",
         "Set-Cookie", "private.key", "secret_access_key", "credentials", "password2", "OTP",
     ],
-    "card": ["credit_card", "creditCardNumber"[:10], "card_number", "cardNumber", "cvv", "CVC"],
+    "card": ["credit_card", "creditCard", "card_number", "cardNumber", "cvv", "CVC"],
     "account": ["iban", "account_number"],
     "identity": ["ssn", "social_security_number", "passport", "tax-id"],
     "email": ["email", "e-mail", "user_email", "contactEmail", "emailAddress", "email1"],
@@ -410,10 +406,3 @@ def test_a_request_id_is_clean(text: str):
 @pytest.mark.parametrize("text", ["4111111111111111", "415-555-2671", "alice@example.com"])
 def test_what_may_be_someones_is_not_clean(text: str):
     assert not is_clean(text)
-
-
-# --- Cost -----------------------------------------------------------------------------------------
-
-
-def work(batch: Sequence[Record]) -> None:
-    scrub(batch, Mode.REDACT, PSEUDONYMS)

@@ -238,7 +238,8 @@ CLEAN = {
         "password: null", "task-scheduler-with-a-long-name-1", "ASIA-PACIFIC-SOUTHEAST-1",
         "hotel:12345678", "microphone: x", "npm_config_registry_url", "hf_transformer_model_name",
         "public key", "-----BEGIN CERTIFICATE-----", "user id", "eyJust", "cookies accepted",
-        "Ableton Live 11", "macOS 14.5", "Windows 11 23H2", "日本語のテキスト", "ｆｕｌｌ ｗｉｄｔｈ",
+        "Ableton Live 11", "macOS 14.5", "Windows 11 23H2", "日本語のテキスト",
+        "ｆｕｌｌ　ｗｉｄｅ",
     ],
     "markers": [
         "[email]", "[email:0123456789abcdef]", "to [email] at [ip:00000000deadbeef]",
