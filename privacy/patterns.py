@@ -266,6 +266,11 @@ def _is_dialled(value: bytes, text: bytes, start: int) -> bool:
     return (10 if digits == len(value) - 1 else 8) <= digits <= 15
 
 
+def _is_called(value: bytes, text: bytes, start: int) -> bool:
+    """A local number that is no part of a serial one."""
+    return not re.match(rb"[.-]\d", text[start + len(value) : start + len(value) + 2])
+
+
 _NOBODYS = frozenset(
     b"shared public default all guest root admin administrator user app appuser node runner"
     b" runneradmin vsts circleci travis jenkins ubuntu debian ec2-user bitnami vagrant pi vscode"
@@ -418,7 +423,8 @@ RULES = (
     _rule(
         "phone",
         "[0-9][)-][ -]?[2-9][0-9]{2}[ -][0-9]{4}",
-        rf"(?:\A|[^\w.-]|{_CONTROL})((?:1[ -])?{_LOCAL_CALL})(?:\z|[^\w.-]|[.-](?:\z|[^0-9]))",
+        rf"(?:\A|[^\w.-]|{_CONTROL})((?:1[ -])?{_LOCAL_CALL})\b",
+        check=_is_called,
     ),
     _rule(
         "phone",

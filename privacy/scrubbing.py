@@ -486,16 +486,18 @@ class _Scrubber:
         return text if scrubbed == value else _encode(scrubbed).decode()
 
     def _replaced(self, text: bytes, rules: list[Rule], mark: _Marker) -> bytes:
-        """`text` with what `mark` makes of what the rules find."""
+        """`text` with what `mark` makes of each id, and of what the rules find.
+
+        Once more where that was something: what touched it may only show with that gone.
+        """
         try:
-            if self._ids.kinds:
-                text = self._ids.replaced(text, mark, self._effort)
             for _ in range(_ROUNDS):
                 before = text
+                if self._ids.kinds:
+                    text = self._ids.replaced(text, mark, self._effort)
                 for rule in rules:
                     text = replaced(text, rule, mark, self._effort)
-                # What touched something found may only show with that gone.
-                if len(rules) < 2 or text == before:
+                if text == before:
                     break
         except Exhausted:
             return mark("redacted", text)

@@ -80,7 +80,7 @@ def minute(service: Service, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def set_minute(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    clock = SimpleNamespace(time=lambda: number * 60.0 + 7, monotonic=time.monotonic)
+    clock = SimpleNamespace(time=lambda: number * 60.0 + 7, sleep=time.sleep)
     monkeypatch.setattr(counters_module, "time", clock)
 
 
