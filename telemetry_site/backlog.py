@@ -4,6 +4,7 @@ A worker can look alive and take nothing (a Celery consumer that lost its broker
 back). The ledger shows it: the same batch stays the oldest one waiting.
 """
 
+import threading
 import time
 
 from celery.exceptions import OperationalError
@@ -25,30 +26,38 @@ OLDEST_WAITING = """
 
 
 class BacklogWatch:
-    """Says when the worker of the ledger should be started anew."""
+    """Says when the worker of the ledger should be started anew.
+
+    The database is asked by a thread: one that hangs (frozen, or a server's orphan that waits for
+    what died with its parent) mustn't hang the supervisor, who alone can end it.
+    """
 
     def __init__(self) -> None:
         self._next_check = 0.0
+        self._thread: threading.Thread | None = None
         self._suspect: object = None
         self._since = 0.0
+        self._stuck = False
 
     def is_stuck(self) -> bool:
-        """True once the oldest batch has been late, and the same one, for the alarm's time.
+        """True, once, when the oldest batch has been late, and the same one, for the alarm's time.
 
-        Asks the database every few seconds at most; one that doesn't answer is no alarm.
+        Returns at once; a database that doesn't answer is no alarm.
         """
         now = time.monotonic()
-        if now < self._next_check:
-            return False
-        self._next_check = now + CHECK_SECONDS
-        late = _late_batch()
+        if now >= self._next_check and not (self._thread and self._thread.is_alive()):
+            self._next_check = now + CHECK_SECONDS
+            self._thread = threading.Thread(target=self._look, name="backlog", daemon=True)
+            self._thread.start()
+        stuck, self._stuck = self._stuck, False
+        return stuck
+
+    def _look(self) -> None:
+        late, now = _late_batch(), time.monotonic()
         if late is None or late != self._suspect:
             self._suspect, self._since = late, now
-            return False
-        if now - self._since < settings.BACKLOG_ALARM_SECONDS or not _broker_answers():
-            return False
-        self._suspect = None
-        return True
+        elif now - self._since >= settings.BACKLOG_ALARM_SECONDS and _broker_answers():
+            self._suspect, self._stuck = None, True
 
 
 def _late_batch() -> object:
@@ -60,8 +69,9 @@ def _late_batch() -> object:
             batch, late = cursor.fetchone() or (None, False)
             return batch if late else None
     except (DatabaseError, InterfaceError):
-        connection.close()
         return None
+    finally:
+        connection.close()  # the thread's own
 
 
 def _broker_answers() -> bool:
