@@ -33,7 +33,8 @@ NAMELESS = {
 # No Django, no database: bytes and numbers in, records and hashes out.
 PURE = (
     "ingest.records", "ingest.formats", "ingest.payloads", "ingest.rules",
-    "privacy.subjects", "privacy.scrubbing", "privacy.patterns",
+    "privacy.subjects", "privacy.scrubbing", "privacy.patterns", "privacy.names", "privacy.checks",
+    "privacy.identifiers", "privacy.markers",
     "aggregation.disclosure",
 )  # fmt: skip
 FRAMEWORKS = (

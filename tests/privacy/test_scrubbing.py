@@ -355,6 +355,11 @@ def test_an_id_that_a_field_names_is_found_elsewhere():
     }
 
 
+def test_a_users_id_in_the_field_of_a_session_stays_the_users():
+    value = {"session_id": "u-777", "note": "u-777 joined"}
+    assert properties(value, user_id="u-777")["note"] == f"{subject('u-777')} joined"
+
+
 def test_an_id_that_is_an_address_counts_as_an_id():
     assert scrubbed("by alice@example.com", user_id="alice@example.com") == (
         f"by {subject('alice@example.com')}"
