@@ -41,12 +41,11 @@ def decode(body: bytes, envelope: Envelope) -> DecodedBatch:
 
     Raises MalformedBatch where the body or its envelope can't be taken at all.
     """
-    value, clean = load(body, envelope.limits)
-    return records_of(value, clean, body.count(b"{") + body.count(b"["), envelope)
+    return records_of(*load(body, envelope.limits), envelope)
 
 
-def records_of(value: Any, clean: bool, brackets: int, envelope: Envelope) -> DecodedBatch:
-    """What `decode` makes of a body that is loaded; `brackets` are those that open in it."""
+def records_of(value: Any, clean: bool, envelope: Envelope) -> DecodedBatch:
+    """What `decode` makes of a body that is loaded."""
     limits = envelope.limits
     content = take_apart(value, "events", ("event",), limits)
     with blaming_the_batch():
@@ -55,7 +54,7 @@ def records_of(value: Any, clean: bool, brackets: int, envelope: Envelope) -> De
         defaults = _defaults(content.batch, decoded.user_id, envelope)
     records = None
     if clean:
-        records = all_at_once(content.items, brackets - content.brackets, defaults, limits)
+        records = all_at_once(content.items, defaults, limits)
     if records is None:
         read = partial(_record, defaults=defaults, limits=limits)
         records, decoded.rejections = one_by_one(content.items, read, "An event", clean, limits)
@@ -65,76 +64,67 @@ def records_of(value: Any, clean: bool, brackets: int, envelope: Envelope) -> De
     return decoded
 
 
-def all_at_once(
-    events: list[Any], brackets: int, defaults: _Defaults, limits: Limits
-) -> list[Record] | None:
+def all_at_once(events: list[Any], defaults: _Defaults, limits: Limits) -> list[Record] | None:
     """The records of good and flat events, for a third of what `_record` takes for each.
 
-    None where anything is wrong or nested (`brackets` are those of the events): then each event
-    is looked at by itself, and that is where the rules are written down.
+    None where anything is wrong or nested: then each event is looked at by itself, and that is
+    where the rules are written down.
     """
-    try:
-        good = msgspec.convert(events, _good_events(limits.name_length))
-    except msgspec.ValidationError:
-        return None
+    flat, good_events = _good(limits.name_length)
     records: list[Record] = []
-    names: set[str] = set()
-    objects = 0
-    for index, (event, known) in enumerate(zip(events, good, strict=True)):
-        rest = {name: value for name, value in event.items() if name not in _KNOWN}
-        if known.properties is not None:
-            if not rest.keys().isdisjoint(known.properties):
+    try:
+        good = msgspec.convert(events, good_events)
+        for index, (event, known) in enumerate(zip(events, good, strict=True)):
+            rest = known.properties or {}
+            if not event.keys() <= _KNOWN:
+                own = {name: value for name, value in event.items() if name not in _KNOWN}
+                if not own.keys().isdisjoint(rest):
+                    return None
+                rest = msgspec.convert(own, flat) | rest
+            properties = _encode(rest) if rest else _NO_PROPERTIES
+            message, moment = known.message, known.timestamp
+            user_id = known.user_id or defaults.user_id
+            if user_id is None and not defaults.users_optional:
                 return None
-            rest |= known.properties
-            objects += 1
-        names.update(rest)
-        properties = _encode(rest) if rest else _NO_PROPERTIES
-        user_id = known.user_id or defaults.user_id
-        if user_id is None and not defaults.users_optional:
-            return None
-        if len(properties) + len((known.message or "").encode()) > limits.event_bytes:
-            return None
-        moment = known.timestamp
-        try:
-            moment = moment if moment.tzinfo is UTC else fields.in_utc(moment)
-        except OverflowError:
-            return None
-        records.append(
-            Record(
-                index,
-                moment,
-                known.event,
-                user_id,
-                known.session_id or defaults.session_id,
-                known.category or defaults.category,
-                known.level or None,
-                None,
-                defaults.client_version,
-                known.message,
-                properties,
+            if len(properties) + (len(message.encode()) if message else 0) > limits.event_bytes:
+                return None
+            records.append(
+                Record(
+                    index,
+                    moment if moment.tzinfo is UTC else fields.in_utc(moment),
+                    known.event,
+                    user_id,
+                    known.session_id or defaults.session_id,
+                    known.category or defaults.category,
+                    known.level or None,
+                    None,
+                    defaults.client_version,
+                    message,
+                    properties,
+                )
             )
-        )
-    nested = brackets > len(events) + objects
-    too_long = max(map(len, names), default=0) > limits.name_length
-    return None if nested or too_long else records
+    except (msgspec.ValidationError, OverflowError):
+        return None
+    return records
 
 
 @cache
-def _good_events(name_length: int) -> Any:
-    """The type of a list of good events, but for what becomes properties."""
+def _good(name_length: int) -> tuple[Any, Any]:
+    """The types of flat properties and of a list of good events."""
     name = Annotated[str, msgspec.Meta(min_length=1, max_length=name_length)]
-    word = Annotated[str, msgspec.Meta(max_length=name_length)] | None
+    word = Annotated[str, msgspec.Meta(max_length=name_length)]
+    flat = dict[word, str | int | float | bool | None]
     known = [
         ("timestamp", datetime),
         ("event", name),
-        ("user_id", word, None),
-        ("session_id", word, None),
+        ("user_id", word | None, None),
+        ("session_id", word | None, None),
         ("category", Literal[tuple(sorted(CATEGORIES))] | None, None),
-        ("level", word, None),
+        ("level", word | None, None),
         ("message", str | None, None),
-        ("properties", dict[str, Any] | None, None),
+        ("properties", flat | None, None),
     ]
-    return list[msgspec.defstruct("Known", known)]  # type: ignore[misc, arg-type]
+    return flat, list[msgspec.defstruct("Known", known)]  # type: ignore[misc, arg-type]
 
 
 _KNOWN = frozenset(

@@ -28,14 +28,8 @@ class Body(msgspec.Struct, frozen=True):
 
     items: list[Any]
     batch: dict[str, Any]
-    # How many stand around the items: two of a batch, one of a list, none of a single item.
-    brackets: int
-
-    @property
-    def single(self) -> dict[str, Any] | None:
-        """The item that is the whole body, if it is one."""
-        item: dict[str, Any] | None = None if self.brackets else self.items[0]
-        return item
+    # The item that is the whole body, if it is one.
+    single: dict[str, Any] | None = None
 
 
 def take_apart(value: Any, name: str, marks: Collection[str], limits: Limits) -> Body:
@@ -44,15 +38,15 @@ def take_apart(value: Any, name: str, marks: Collection[str], limits: Limits) ->
     An object without them is an item by itself where it has one of the `marks` of one.
     """
     if isinstance(value, list):
-        return Body(_checked(value, name, limits), {}, brackets=1)
+        return Body(_checked(value, name, limits), {})
     if not isinstance(value, dict):
         raise MalformedBatch("invalid_type", "The body must be an object or a list")
     if name not in value and any(mark in value for mark in marks):
-        return Body([value], {}, brackets=0)
+        return Body([value], {}, single=value)
     if isinstance(value, RepeatedKey):
         raise MalformedBatch("duplicate_key", "A key occurs twice in the batch")
     items = _checked(value.get(name), name, limits)
-    return Body(items, {key: value[key] for key in value if key != name}, brackets=2)
+    return Body(items, {key: value[key] for key in value if key != name})
 
 
 def _checked(items: Any, name: str, limits: Limits) -> list[Any]:

@@ -34,10 +34,9 @@ def decode(body: bytes, envelope: Envelope) -> DecodedBatch:
     Raises MalformedBatch where the body or its envelope can't be taken at all.
     """
     value, clean = load(body, envelope.limits)
-    brackets = body.count(b"{") + body.count(b"[")
     for part in _parts(value):
         _translate(part)
-    return events.records_of(value, clean, brackets, replace(envelope, users_optional=True))
+    return events.records_of(value, clean, replace(envelope, users_optional=True))
 
 
 def _parts(value: Any) -> list[dict[str, Any]]:
