@@ -9,11 +9,11 @@ from redis.retry import Retry
 REDIS_ERRORS = (redis.RedisError, OSError)
 
 
-def redis_client() -> redis.Redis:
-    """A client with a pool of its own, to be kept; it tries once, for 0.2 s."""
+def redis_client(patience: float = settings.REDIS_TIMEOUT_SECONDS) -> redis.Redis:
+    """A client with a pool of its own, to be kept; it tries once, for `patience` seconds."""
     client: redis.Redis = redis.Redis.from_url(
         settings.REDIS,
-        socket_timeout=settings.REDIS_TIMEOUT_SECONDS,
+        socket_timeout=patience,
         socket_connect_timeout=settings.REDIS_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
     )
