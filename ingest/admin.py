@@ -4,10 +4,11 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from ingest.models import ApiKey, Project, RateLimitViolation
+from telemetry_site.pages import ListPage, ModelAdmin
 
 
 @admin.register(Project)
-class ProjectAdmin(admin.ModelAdmin):
+class ProjectAdmin(ModelAdmin):
     list_display = ("slug", "name", "users_optional", "created_at")
     readonly_fields = ("slug", "signing_version", "created_at")
     search_fields = ("slug", "name")
@@ -22,7 +23,7 @@ class ProjectAdmin(admin.ModelAdmin):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
+class ApiKeyAdmin(ModelAdmin):
     list_display = ("prefix", "project", "scope", "label", "state", "last_used_at")
     list_filter = ("scope", "project")
     list_select_related = ("project",)
@@ -40,24 +41,9 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
 
 @admin.register(RateLimitViolation)
-class RateLimitViolationAdmin(admin.ModelAdmin):
+class RateLimitViolationAdmin(ListPage):
     list_display = ("minute", "project", "rule", "count", "key", "network")
     list_filter = ("rule", "project", "minute")
     list_select_related = ("project",)
     ordering = ("-minute", "-count")
     date_hierarchy = "minute"
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Counted, never written by hand."""
-        return False
-
-    def has_change_permission(
-        self, request: HttpRequest, obj: RateLimitViolation | None = None
-    ) -> bool:
-        return False
-
-    def has_delete_permission(
-        self, request: HttpRequest, obj: RateLimitViolation | None = None
-    ) -> bool:
-        return False

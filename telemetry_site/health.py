@@ -92,6 +92,11 @@ CHECKS: dict[str, tuple[Callable[[], Finding], bool]] = {
 }
 
 
+def examine() -> dict[str, Finding]:
+    """What each check finds now, by name."""
+    return {name: _look(check) for name, (check, _) in CHECKS.items()}
+
+
 def _look(check: Callable[[], Finding]) -> Finding:
     try:
         return check()
@@ -116,7 +121,7 @@ class ReadyView(APIView):
     operation = READY
 
     def get(self, request: Request) -> HttpResponse:
-        findings = {name: _look(check) for name, (check, _) in CHECKS.items()}
+        findings = examine()
         ready = all(findings[name].ok for name, (_, needed) in CHECKS.items() if needed)
         body = {"status": "ready" if ready else "not ready", "checks": findings}
         if ready:

@@ -52,6 +52,9 @@ ROOT_URLCONF = "telemetry_site.urls"
 WSGI_APPLICATION = "telemetry_site.wsgi.application"
 APPEND_SLASH = False
 INSTALLED_APPS = [
+    "telemetry_site",  # its templates before the theme's
+    "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -63,7 +66,6 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_beat",
-    "telemetry_site",
     "ingest",
     "aggregation",
 ]
@@ -71,6 +73,7 @@ MIDDLEWARE = [
     "telemetry_site.middleware.RequestLog",
     "telemetry_site.middleware.PagesOnly",
     "django.middleware.security.SecurityMiddleware",
+    "telemetry_site.middleware.AdminContent",
     "telemetry_site.middleware.AdminSession",
     "django.middleware.csrf.CsrfViewMiddleware",
     "telemetry_site.middleware.AdminUser",
@@ -105,6 +108,21 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+
+# --- Admin -------------------------------------------------------------------------------------
+
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+UNFOLD = {
+    "SITE_TITLE": "Telemetry",
+    "SITE_HEADER": "Telemetry",
+    "SITE_SYMBOL": "sensors",
+    "SITE_URL": None,
+    "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "telemetry_site.admin.first_page",
+    "STYLES": ["/static/telemetry_site/admin.css"],
+    "SIDEBAR": {"navigation": "telemetry_site.navigation.sidebar"},
+}
 
 # --- Transport security --------------------------------------------------------------------------
 

@@ -1,0 +1,80 @@
+"""The admin's sidebar as one table: what stands where, and who sees it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One page: its title, an icon of Material Symbols, its URL's name, and who may see it."""
+
+    title: str
+    icon: str
+    url: str
+    permission: str = ""
+
+
+SIDEBAR: dict[str, tuple[Entry, ...]] = {
+    "Now": (
+        Entry("Health", "monitor_heart", "index"),
+        Entry("Queues", "queue", "telemetry_site_queue_changelist", "telemetry_site.view_queue"),
+        Entry("Recent events", "bolt", "ingest_event_changelist", "ingest.view_event"),
+    ),
+    "Batches": (
+        Entry("Ledger", "receipt_long", "ingest_batch_changelist", "ingest.view_batch"),
+        Entry("Dead set", "skull", "ingest_deadbatch_changelist", "ingest.view_deadbatch"),
+        Entry(
+            "Rejected events",
+            "block",
+            "ingest_rejectedevent_changelist",
+            "ingest.view_rejectedevent",
+        ),
+    ),
+    "Limits": (
+        Entry(
+            "Violations",
+            "speed",
+            "ingest_ratelimitviolation_changelist",
+            "ingest.view_ratelimitviolation",
+        ),
+        Entry("Blocks", "shield", "ingest_block_changelist", "ingest.view_block"),
+    ),
+    "Set-up": (
+        Entry("Projects", "inventory_2", "ingest_project_changelist", "ingest.view_project"),
+        Entry("API keys", "key", "ingest_apikey_changelist", "ingest.view_apikey"),
+        Entry(
+            "Schedules",
+            "schedule",
+            "django_celery_beat_periodictask_changelist",
+            "django_celery_beat.view_periodictask",
+        ),
+    ),
+    "Access": (
+        Entry("Users", "person", "auth_user_changelist", "auth.view_user"),
+        Entry("Roles", "groups", "auth_group_changelist", "auth.view_group"),
+    ),
+}
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """The groups that have something in them for this user, as the theme wants them."""
+    groups = (
+        {"title": title, "items": [_item(entry) for entry in entries if _may_see(request, entry)]}
+        for title, entries in SIDEBAR.items()
+    )
+    return [group for group in groups if group["items"]]
+
+
+def _may_see(request: HttpRequest, entry: Entry) -> bool:
+    try:
+        reverse(f"admin:{entry.url}")
+    except NoReverseMatch:
+        return False
+    return not entry.permission or request.user.has_perm(entry.permission)
+
+
+def _item(entry: Entry) -> dict[str, Any]:
+    return {"title": entry.title, "icon": entry.icon, "link": reverse(f"admin:{entry.url}")}

@@ -1,0 +1,133 @@
+"""What the admin's pages have in common: lists nobody edits, and pages in a list's place.
+
+No page counts a table: lists have a next page, and no number of pages.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from unfold.paginator import InfinitePaginator
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+else:
+    from unfold.admin import ModelAdmin
+
+__all__ = ["Action", "ListPage", "ModelAdmin", "Page", "Refused", "perform", "record"]
+
+# What a button does; returns the sentence that tells so, or raises Refused.
+Action = Callable[[HttpRequest], str]
+
+
+class Refused(Exception):
+    """An action that can't be done; the sentence says why, and what to do."""
+
+
+class ListPage(ModelAdmin):
+    """Rows that the service writes and people read."""
+
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    list_per_page = 50
+    list_filter_submit = True
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class Page(ListPage):
+    """A page of its own in the place of a model's list, with buttons that POST.
+
+    `actions_by_path` says what each button does and the permission it takes: the server checks it,
+    whatever the page shows.
+    """
+
+    template = ""
+    title = ""
+
+    def context(self, request: HttpRequest) -> dict[str, Any]:
+        """What the template shows."""
+        return {}
+
+    def actions_by_path(self) -> dict[str, tuple[str, Action]]:
+        """URL below the page -> permission, action."""
+        return {}
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return TemplateResponse(
+            request,
+            self.template,
+            {
+                **self.admin_site.each_context(request),
+                "title": self.title or self.opts.verbose_name_plural,
+                "opts": self.opts,
+                **self.context(request),
+            },
+        )
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}"
+        buttons = [
+            path(
+                f"{below}/",
+                self.admin_site.admin_view(self._button(permission, action)),
+                name=f"{name}_{below}",
+            )
+            for below, (permission, action) in self.actions_by_path().items()
+        ]
+        return [*buttons, *super().get_urls()]
+
+    def _button(self, permission: str, action: Action) -> Callable[[HttpRequest], HttpResponse]:
+        def view(request: HttpRequest) -> HttpResponse:
+            if request.method != "POST":
+                return HttpResponseNotAllowed(["POST"])
+            if not request.user.has_perm(permission):
+                raise PermissionDenied
+            perform(request, self.opts.model, action)
+            return HttpResponseRedirect(
+                reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+            )
+
+        return view
+
+
+def perform(request: HttpRequest, model: type[Model], action: Action) -> None:
+    """Do what a button says, tell the person, and keep a record of who did it."""
+    try:
+        sentence = action(request)
+    except Refused as reason:
+        messages.error(request, str(reason))
+    else:
+        messages.success(request, sentence)
+        record(request, model, sentence)
+
+
+def record(request: HttpRequest, model: type[Model], sentence: str, of: str = "") -> None:
+    """Write down what somebody did or looked at; `of` names the object by its id."""
+    assert request.user.pk is not None
+    LogEntry.objects.create(
+        user_id=request.user.pk,
+        content_type=ContentType.objects.get_for_model(model, for_concrete_model=False),
+        object_id=of,
+        object_repr=of[:200],
+        action_flag=CHANGE,
+        change_message=sentence,
+    )

@@ -1,0 +1,71 @@
+"""The admin as a whole: who sees which page, and that nothing comes from elsewhere."""
+
+import re
+
+import pytest
+from django.contrib.admin import site
+from django.contrib.auth.models import Group, Permission
+from django.test import Client
+from django.urls import reverse
+
+from telemetry_site.navigation import SIDEBAR
+from tests.people import ROLES, logged_in
+
+pytestmark = pytest.mark.usefixtures("service")
+
+LISTS = sorted(f"{model._meta.app_label}_{model._meta.model_name}" for model in site._registry)
+
+
+def test_the_first_page_names_every_check_and_how_it_is() -> None:
+    page = logged_in("viewer").get("/admin/")
+    assert page.status_code == 200
+    for check in ("database", "disk", "broker", "worker", "beat", "backlog"):
+        assert f"<h2>{check}</h2>" in page.text
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", LISTS)
+def test_a_role_sees_the_lists_it_has_the_permission_for(name: str, role: str) -> None:
+    app, _, model = name.rpartition("_")
+    allowed = (
+        Group.objects.get(name=role)
+        .permissions.filter(content_type__app_label=app, codename=f"view_{model}")
+        .exists()
+    )
+    page = logged_in(role).get(reverse(f"admin:{name}_changelist"))
+    assert page.status_code == (200 if allowed else 403)
+
+
+def test_somebody_without_a_role_sees_health_alone() -> None:
+    client = logged_in()
+    assert client.get("/admin/").status_code == 200
+    for name in LISTS:
+        assert client.get(reverse(f"admin:{name}_changelist")).status_code == 403
+
+
+def test_nobody_sees_a_page_without_logging_in() -> None:
+    for name in LISTS:
+        answer = Client().get(reverse(f"admin:{name}_changelist"))
+        assert answer.status_code == 302
+        assert answer["Location"].startswith("/admin/login/")
+
+
+def test_the_sidebar_shows_a_role_what_it_may_see() -> None:
+    viewers = logged_in("viewer").get("/admin/").text
+    admins = logged_in("admin").get("/admin/").text
+    users = reverse("admin:auth_user_changelist")
+    assert f'href="{users}"' in admins
+    assert f'href="{users}"' not in viewers
+
+
+def test_every_permission_the_sidebar_asks_for_is_one() -> None:
+    for entries in SIDEBAR.values():
+        for entry in filter(lambda entry: entry.permission, entries):
+            app, _, codename = entry.permission.partition(".")
+            assert Permission.objects.filter(content_type__app_label=app, codename=codename)
+
+
+def test_pages_let_the_browser_load_nothing_from_elsewhere() -> None:
+    page = logged_in("admin").get("/admin/")
+    assert "default-src 'self'" in page["Content-Security-Policy"]
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page.text)
