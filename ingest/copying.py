@@ -4,6 +4,7 @@ found by halving.
 Called by `storage` alone, inside its transaction.
 """
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ DATA_ERRORS = (
 )
 
 
+_QUOTED = re.compile(r'"[^"]*"')
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A batch claimed from the ledger."""
@@ -41,6 +45,7 @@ class Waiting:
     batch_id: UUID
     body_bytes: int
     attempts: int
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,5 +201,8 @@ class _Microseconds(Dumper):
 def _words(error: Exception) -> str:
     """The state and the server's words, without the detail that shows the data."""
     if isinstance(error, psycopg.Error) and error.sqlstate:
-        return f"{error.sqlstate}: {error.diag.message_primary}"
+        told = error.diag.message_primary or ""
+        # Those of class 22 quote the value; those of class 23 a constraint's name.
+        told = told if error.sqlstate.startswith("23") else _QUOTED.sub('"…"', told)
+        return f"{error.sqlstate}: {told}"
     return type(error).__name__

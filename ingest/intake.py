@@ -35,6 +35,7 @@ from ingest.records import (
 )
 from privacy.scrubbing import scrub, scrub_text
 from privacy.subjects import Pseudonyms
+from telemetry_site import logs
 
 # A clock that runs ahead of ours by more than this is corrected.
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -113,6 +114,7 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
             "payload": pack(stored),
         },
     )
+    logs.note(batch_id=str(batch_id))
     if state == Batch.State.RECEIVED:
         nudger.request()
     return Receipt(batch_id, accepted, rejections, duplicate=state == Batch.State.DUPLICATE)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from typing import LiteralString
@@ -23,6 +24,7 @@ from ingest.partitions import Partitioned
 from ingest.payloads import UNREADABLE, pack, unpack
 from ingest.prepared import execute
 from ingest.records import microseconds
+from telemetry_site import logs
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ def _claim(which: LiteralString, most: int) -> list[Waiting]:
     """Lock the first waiting batches that nobody else has locked."""
     rows = execute(
         f"""
-        SELECT id, day, project_id, batch_id, body_bytes, attempts FROM ingest_batch
+        SELECT id, day, project_id, batch_id, body_bytes, attempts, request_id FROM ingest_batch
         WHERE state = 'received' AND {which} LIMIT %s
         FOR NO KEY UPDATE SKIP LOCKED
         """,
@@ -131,7 +133,8 @@ def _fitting(waiting: list[Waiting]) -> list[Waiting]:
 def _blame(batches: list[Waiting]) -> None:
     """Count a death at each batch; the dead ones are kept for replay."""
     for batch in batches:
-        logger.warning("a worker died at batch %s (%d)", batch.batch_id, batch.attempts + 1)
+        with _about(batch):
+            logger.warning("a worker died at the batch, %d of %d", batch.attempts + 1, MOST_DEATHS)
     execute(
         "UPDATE ingest_batch SET attempts = attempts + 1 WHERE day = ANY(%s) AND id = ANY(%s)",
         _keys(batches),
@@ -201,6 +204,11 @@ def _kept_since(table: Partitioned) -> int:
     return microseconds(datetime.combine(day, datetime.min.time(), UTC))
 
 
+def _about(batch: Waiting) -> AbstractContextManager[None]:
+    """Around lines about one batch, which then name it and the request that brought it."""
+    return logs.about(batch_id=str(batch.batch_id), request_id=batch.request_id)
+
+
 def _mark_stored(batches: list[Waiting]) -> None:
     execute(
         """
@@ -210,6 +218,10 @@ def _mark_stored(batches: list[Waiting]) -> None:
         """,
         [timezone.now(), *_keys(batches)],
     )
+    if logger.isEnabledFor(logging.DEBUG):
+        for batch in batches:
+            with _about(batch):
+                logger.debug("the batch is stored")
 
 
 def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
@@ -219,7 +231,8 @@ def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
     """
     error = failures[0].error
     dead = len({failure.row.record.position for failure in failures})
-    logger.error("%d events of batch %s are dead: %s", dead, batch.batch_id, error)
+    with _about(batch):
+        logger.error("%d events are dead: %s", dead, error)
     execute(
         """
         UPDATE ingest_batch SET state = 'dead', stored_at = %s, payload = %s, error = %s,
@@ -240,7 +253,8 @@ def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
 
 def _bury(batch: Waiting, error: str) -> None:
     """Mark a batch dead as it is, its payload kept."""
-    logger.error("batch %s is dead: %s", batch.batch_id, error)
+    with _about(batch):
+        logger.error("the batch is dead: %s", error)
     execute(
         """
         UPDATE ingest_batch SET state = 'dead', error = %s,

@@ -8,6 +8,7 @@ from ingest import partitions, storage, violations
 from ingest.nudges import nudger
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
+from telemetry_site.logs import kind
 from telemetry_site.models import Lease
 from telemetry_site.redis_client import REDIS_ERRORS
 
@@ -32,7 +33,7 @@ def store_batches() -> None:
             nudger.request()
     except DATABASE_ERRORS as error:
         # Nothing was changed, and the sweep comes again.
-        logger.warning("storing pauses: %s", " ".join(str(error).split()))
+        logger.warning("storing pauses: %s", kind(error))
 
 
 @app.task

@@ -10,6 +10,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from telemetry_site.celery import SCHEDULES
+from telemetry_site.logs import kind
 from telemetry_site.models import Lease
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
                 return TICK_SECONDS
             return min(float(super().tick(*args, **kwargs)), TICK_SECONDS)
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("beat waits for the database: %s", error)
+            logger.warning("beat waits for the database: %s", kind(error))
             return TICK_SECONDS
         finally:
             self._busy = False
@@ -92,4 +93,4 @@ class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
             super().close()
             Lease.objects.release(LEASE, self.holder)
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("beat ends without the database: %s", error)
+            logger.warning("beat ends without the database: %s", kind(error))

@@ -11,7 +11,7 @@ from celery.signals import worker_process_init
 from django.conf import settings
 from django.db import close_old_connections
 
-from telemetry_site import collector
+from telemetry_site import collector, logs
 
 # Before the first look at a setting: `celery -A telemetry_site` starts here.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
@@ -74,6 +74,10 @@ class DatabaseTask(Task[Any, Any]):
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         close_old_connections()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with logs.about(task=self.name, task_id=self.request.id or ""):
+            return super().__call__(*args, **kwargs)
 
 
 class BrokerConnection(kombu.Connection):

@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
 from privacy.scrubbing import is_clean, scrub_text
+from telemetry_site import logs
 from telemetry_site.errors import bad_request
 
 logger = logging.getLogger("telemetry.access")
@@ -43,16 +44,12 @@ class RequestLog:
         usable = _REQUEST_ID.fullmatch(given) and is_clean(given)
         request_id = given if usable else uuid4().hex
         request.META["telemetry.request_id"] = request_id
-        response = self._answer_to(request)
-        response["X-Request-ID"] = request_id
-        level = _level(request.method, response.status_code)
-        if logger.isEnabledFor(level):
-            milliseconds = (time.perf_counter() - started) * 1000
-            logger.log(
-                level, "%s %s %d %.1f ms id=%s",
-                request.method, _printable(request.path), response.status_code, milliseconds,
-                request_id,
-            )  # fmt: skip
+        with logs.about(request_id=request_id):
+            response = self._answer_to(request)
+            response["X-Request-ID"] = request_id
+            level = _level(request.method, response.status_code)
+            if logger.isEnabledFor(level):
+                _log(level, request, response.status_code, time.perf_counter() - started)
         return response
 
     def _answer_to(self, request: HttpRequest) -> HttpResponse:
@@ -68,6 +65,17 @@ def _level(method: str | None, status: int) -> int:
     if status >= 500:
         return logging.WARNING
     return logging.DEBUG if method == "POST" and status < 400 else logging.INFO
+
+
+def _log(level: int, request: HttpRequest, status: int, seconds: float) -> None:
+    milliseconds = round(seconds * 1000, 1)
+    told = {
+        "method": request.method,
+        "path": _printable(request.path),
+        "status": status,
+        "milliseconds": milliseconds,
+    }
+    logger.log(level, "%s %s %d %.1f ms", *told.values(), extra=told)
 
 
 def _printable(path: str) -> str:

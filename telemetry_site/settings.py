@@ -4,6 +4,7 @@ Operators set them by environment variables; `docs/operations.md` lists them. A 
 the start with a sentence that names the variable.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -308,13 +309,28 @@ if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
     raise ImproperlyConfigured(
         f"TELEMETRY_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {LOG_LEVEL!r}."
     )
+LOG_FORMAT = env_str("TELEMETRY_LOG_FORMAT", "auto")
+if LOG_FORMAT not in {"auto", "json", "plain"}:
+    raise ImproperlyConfigured(
+        f"TELEMETRY_LOG_FORMAT must be auto, json or plain, not {LOG_FORMAT!r}."
+    )
+if LOG_FORMAT == "auto":
+    LOG_FORMAT = "plain" if sys.stderr.isatty() else "json"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "plain": {"()": "telemetry_site.logs.Plain"},
+        "json": {"()": "telemetry_site.logs.Json"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"fields": {"()": "telemetry_site.logs.Fields"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["fields"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         # Django's own request log repeats what the access log says, query string included.

@@ -50,7 +50,9 @@ class Command(BaseCommand):
         """Run until told to stop. Raises CommandError with a sentence when it can't start."""
         with _locked(settings.DATA_DIR / "up.lock") as predecessor_was_killed:
             _check_port(host, port, PREDECESSOR_SECONDS if predecessor_was_killed else 0.0)
-            supervisor = Supervisor(Console(sys.stdout))
+            log_format = _log_format()
+            os.environ["TELEMETRY_LOG_FORMAT"] = log_format  # our children write to us
+            supervisor = Supervisor(Console(sys.stdout, json=log_format == "json"))
             supervisor.listen_for_signals()
             try:
                 _start(supervisor, host, port)
@@ -65,6 +67,13 @@ class Command(BaseCommand):
 
 
 # --- before anything is started ---
+
+
+def _log_format() -> str:
+    """Plain for a terminal to show, JSON for whatever else reads our output."""
+    if os.environ.get("TELEMETRY_LOG_FORMAT", "auto") != "auto":
+        return settings.LOG_FORMAT
+    return "plain" if sys.stdout.isatty() else "json"
 
 
 @contextlib.contextmanager
@@ -220,10 +229,13 @@ def _create_first_admin() -> str:
 
 
 def _show_admin(supervisor: Supervisor, url: str, password: str) -> None:
-    supervisor.say("the first administrator, shown this once:")
-    supervisor.say(f"    address   {url}/admin/")
-    supervisor.say(f"    user      {ADMIN}")
-    supervisor.say(f"    password  {password}")
+    for line in (
+        "the first administrator, shown this once:",
+        f"    address   {url}/admin/",
+        f"    user      {ADMIN}",
+        f"    password  {password}",
+    ):
+        supervisor.console.announce("up", line)
 
 
 def _wait_for_web(supervisor: Supervisor, host: str, port: int) -> None:
