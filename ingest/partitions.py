@@ -7,7 +7,7 @@ concurrently before it is dropped; every lock is waited for briefly and tried fo
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -104,6 +104,22 @@ def _maintain(connection: psycopg.Connection[Any], table: Partitioned, today: da
     _expire(connection, table, today - timedelta(days=table.keep + 1))
 
 
+def missing(days: Iterable[date]) -> list[str]:
+    """The partitions of these days that no table has attached."""
+    wanted = [table.partition(day) for table in TABLES for day in days]
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT wanted FROM unnest(%s::text[]) AS wanted WHERE NOT EXISTS (
+                SELECT FROM pg_inherits
+                WHERE inhrelid = to_regclass(%s || '.' || wanted) AND NOT inhdetachpending
+            )
+            """,
+            [wanted, SCHEMA],
+        )
+        return [name for (name,) in cursor.fetchall()]
+
+
 def ensure(table: Partitioned, day: date) -> None:
     """Make one day, for a writer that found it missing."""
     with _maintainer() as connection:
@@ -127,7 +143,7 @@ def _maintainer() -> Iterator[psycopg.Connection[Any]]:
 
 def _make(connection: psycopg.Connection[Any], table: Partitioned, day: date) -> None:
     name = table.partition(day)
-    if _exists(connection, name):
+    if _is_attached(connection, name):
         return
     words = {
         "parent": sql.Identifier(table.table),
@@ -139,7 +155,7 @@ def _make(connection: psycopg.Connection[Any], table: Partitioned, day: date) ->
     }
     # The CHECK tells ATTACH that it needn't look at the rows; afterwards it would only cost time.
     statement = sql.SQL("""
-        CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL);
+        CREATE TABLE IF NOT EXISTS {partition} (LIKE {parent} INCLUDING ALL);
         ALTER TABLE {partition}
             ADD CONSTRAINT {range} CHECK ({column} >= {start} AND {column} < {end});
         ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({start}) TO ({end});
@@ -149,9 +165,9 @@ def _make(connection: psycopg.Connection[Any], table: Partitioned, day: date) ->
     logger.debug("partition %s made", name)
 
 
-def _exists(connection: psycopg.Connection[Any], name: str) -> bool:
-    found = connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.{name}"]).fetchone()
-    return found is not None and found[0] is not None
+def _is_attached(connection: psycopg.Connection[Any], name: str) -> bool:
+    query = "SELECT FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
+    return connection.execute(query, [f"{SCHEMA}.{name}"]).fetchone() is not None
 
 
 def _expire(connection: psycopg.Connection[Any], table: Partitioned, last: date) -> None:

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from telemetry_site.health import examine
+from telemetry_site.checks import CHECKS, examine
 from telemetry_site.pages import ModelAdmin
 
 admin.site.unregister(User)
@@ -32,4 +32,5 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What `admin/index.html` shows: how the service is."""
-    return {**context, "title": "Health", "findings": examine()}
+    findings = [(name, finding, CHECKS[name].action) for name, finding in examine().items()]
+    return {**context, "title": "Health", "findings": findings}

@@ -73,7 +73,11 @@ CHECK = schema(
     {
         "type": "object",
         "required": ["ok", "detail"],
-        "properties": {"ok": {"type": "boolean"}, "detail": {"type": "string"}},
+        "properties": {
+            "ok": {"type": "boolean"},
+            "detail": {"type": "string"},
+            "action": {"type": "string", "description": "What an operator does; where not ok."},
+        },
     },
 )
 STATUS = schema(
@@ -93,14 +97,20 @@ READINESS = schema(
 )
 
 _FINE = {
-    "database": {"ok": True, "detail": "answers"},
     "disk": {"ok": True, "detail": "48211 MB free"},
     "broker": {"ok": True, "detail": "answers"},
-    "worker": {"ok": True, "detail": "stores batches"},
-    "beat": {"ok": True, "detail": "runs the schedules"},
+    "database": {"ok": True, "detail": "answers"},
+    "partitions": {"ok": True, "detail": "there until 2026-11-23 at least"},
     "backlog": {"ok": True, "detail": "nothing waits"},
+    "storing": {"ok": True, "detail": "keeps up"},
+    "worker": {"ok": True, "detail": "runs"},
+    "beat": {"ok": True, "detail": "runs the schedules"},
 }
-_FULL = {"ok": False, "detail": "212 MB free"}
+_FULL = {
+    "ok": False,
+    "detail": "212 MB free; nothing is accepted",
+    "action": "Free or add space on the disk of the data folder, or shorten a retention.",
+}
 
 OK = answer("It is there.", STATUS, examples(ok={"status": "ok"}))
 HEALTH = operation("Operations", "Is the process up?", "Asks nothing else.", {200: OK})

@@ -270,6 +270,8 @@ REJECTED_RETENTION_DAYS = env_int("TELEMETRY_REJECTED_RETENTION_DAYS", 7, least=
 VIOLATION_RETENTION_DAYS = env_int("TELEMETRY_VIOLATION_RETENTION_DAYS", 31, least=1)
 # Accepting stops with 503 while the disk of the data folder has less than this left.
 MIN_FREE_DISK_BYTES = env_int("TELEMETRY_MIN_FREE_DISK_MB", 500) * 1024**2
+# Before that it is told.
+DISK_ALARM_BYTES = env_int("TELEMETRY_DISK_ALARM_MB", 2000) * 1024**2
 BACKLOG_ALARM_SECONDS = env_int("TELEMETRY_BACKLOG_ALARM_SECONDS", 60, least=5)
 
 # --- Processes that `manage.py up` runs ----------------------------------------------------------
