@@ -7,10 +7,13 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 
 .DELETE_ON_ERROR:
-.PHONY: run test check bench faults
+.PHONY: run demo test check bench faults
 
 run: $(VENV)/installed  ## the whole service in the foreground, until Ctrl-C
 	@exec $(RUN) manage.py up --host $(HOST) --port $(PORT)
+
+demo: $(VENV)/installed  ## the same, and a simulated fleet that sends to it
+	@exec $(RUN) manage.py up --demo --host $(HOST) --port $(PORT)
 
 test: $(VENV)/installed-dev check  ## checks and the whole test suite
 	$(RUN) -m pytest

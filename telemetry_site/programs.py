@@ -11,6 +11,7 @@ from telemetry_site.supervisor import Program
 
 WEB = "web"
 BEAT = "beat"
+DEMO = "demo"
 WORKERS = tuple(QUEUES)
 # Those that in-flight work of theirs may take: a request, a task.
 WEB_GRACE = 15.0
@@ -65,12 +66,18 @@ def migrate() -> Program:
     )
 
 
+def demo(url: str) -> Program:
+    """The simulated fleet, which sends to `url` and ends."""
+    return _python(DEMO, str(settings.BASE_DIR / "manage.py"), "demo", url, for_people=True)
+
+
 def _python(
     name: str,
     module: str,
     *arguments: str,
     grace: float = 10.0,
     orphan_signal: signal.Signals = signal.SIGTERM,
+    for_people: bool = False,
 ) -> Program:
     how = [module] if module.endswith(".py") else ["-m", module]
     return Program(
@@ -86,4 +93,5 @@ def _python(
         folder=settings.BASE_DIR,
         grace=grace,
         orphan_signal=orphan_signal,
+        for_people=for_people,
     )

@@ -56,6 +56,7 @@ class Program:
     orphan_signal: signal.Signals = signal.SIGTERM  # sent by the kernel when we die first
     grace: float = 10.0  # seconds from the stop signal to SIGKILL
     quiet: bool = False  # its last lines are shown when it dies, and none before
+    for_people: bool = False  # its lines stay as they are where the others become JSON
 
 
 @dataclass
@@ -123,9 +124,9 @@ class Supervisor:
 
     # --- running ---
 
-    def start(self, program: Program) -> None:
-        """Start it, and start it again whenever it dies."""
-        self._add(program, keep=True)
+    def start(self, program: Program, *, keep: bool = True) -> None:
+        """Start it; with `keep` start it again whenever it dies."""
+        self._add(program, keep)
 
     def run(self, program: Program) -> int:
         """Run it once, to its end; its exit code (negative: the signal that killed it)."""
@@ -224,7 +225,8 @@ class Supervisor:
         text = line.decode(errors="replace").rstrip("\r")
         child.tail.append(text)
         if not child.program.quiet:
-            self.console.line(child.program.name, text)
+            say = self.console.announce if child.program.for_people else self.console.line
+            say(child.program.name, text)
 
     # --- death and restart ---
 

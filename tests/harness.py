@@ -128,11 +128,11 @@ class Service:
         assert self._process is not None, "not started"
         return self._process
 
-    def start(self) -> "Service":
-        """Start it, and wait until it says that it is ready."""
+    def start(self, *words: str) -> "Service":
+        """Start it, with these words for `up`, and wait until it says that it is ready."""
         self.lines.clear()
         self._process = subprocess.Popen(
-            [sys.executable, "manage.py", "up", "--port", str(self.port)],
+            [sys.executable, "manage.py", "up", "--port", str(self.port), *words],
             cwd=ROOT,
             env=self.environment,
             stdin=subprocess.DEVNULL,

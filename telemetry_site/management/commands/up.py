@@ -45,8 +45,9 @@ class Command(BaseCommand):
         """Where to listen."""
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
         parser.add_argument("--port", default=8000, type=int, help="port to listen on")
+        parser.add_argument("--demo", action="store_true", help="let a simulated fleet send")
 
-    def handle(self, *args: object, host: str, port: int, **options: object) -> None:
+    def handle(self, *args: object, host: str, port: int, demo: bool, **options: object) -> None:
         """Run until told to stop. Raises CommandError with a sentence when it can't start."""
         with _locked(settings.DATA_DIR / "up.lock") as predecessor_was_killed:
             _check_port(host, port, PREDECESSOR_SECONDS if predecessor_was_killed else 0.0)
@@ -57,6 +58,9 @@ class Command(BaseCommand):
             try:
                 _start(supervisor, host, port)
                 supervisor.console.plain(f"ready {_url(host, port)}")
+                if demo:
+                    url = _url(ANY_ADDRESS.get(host, host), port)
+                    supervisor.start(programs.demo(url), keep=False)
                 _serve(supervisor)
             except StopRequested:
                 supervisor.say("stopping; once more to hurry.")
@@ -278,6 +282,7 @@ def _serve(supervisor: Supervisor) -> None:
 def _stop(supervisor: Supervisor) -> None:
     """From the front to the back, so that each finds what it needs to finish its work."""
     connections.close_all()
+    supervisor.stop(programs.DEMO)
     supervisor.stop(programs.WEB)
     supervisor.stop(programs.BEAT)
     supervisor.stop(*programs.WORKERS)

@@ -1,0 +1,56 @@
+"""`manage.py up --demo`: a fleet sends, and every event of it is accounted for."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import RAISED, Service, data_folder, wait_for
+
+DEMO_SECONDS = 90
+STORED_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Service]:
+    """A service, with the limits it has out of the box, whose demo has come to its end."""
+    service = Service(data_folder())
+    for name in RAISED:
+        del service.environment[name]
+    service.start("--demo")
+    wait_for(lambda: "until Ctrl-C" in service.output, DEMO_SECONDS, "the demo's last line")
+    yield service
+    service.remove()
+
+
+def test_the_accounting_agrees_and_every_end_is_there(demo: Service) -> None:
+    assert "The accounting agrees with what the clients were answered." in demo.output
+    (head,) = re.findall(r"demo +\| (client .*)", demo.output)
+    (row,) = re.findall(r"demo +\| (all .*)", demo.output)
+    counts = dict(
+        zip(head.split()[1:], [int(n.replace(",", "")) for n in row.split()[1:]], strict=True)
+    )
+    assert min(counts.values()) > 0, counts
+    assert counts["received"] == sum(
+        counts[name] for name in ("stored", "duplicate", "rejected", "dead")
+    )
+    assert counts["events"] == counts["received"] + counts["limited"] + counts["refused"]
+
+
+def test_the_dead_are_stored_when_they_are_replayed(demo: Service) -> None:
+    dead = demo.manage("dead", "list")
+    assert dead.count("23514") == 4
+    demo.manage("dead", "replay", "--all")
+    wait_for(
+        lambda: "No batch is dead" in demo.manage("dead", "list"), STORED_SECONDS, "their storing"
+    )
+
+
+def test_nothing_that_people_let_slip_is_kept(demo: Service) -> None:
+    with demo.database() as connection:
+        query = """
+            SELECT count(*), bool_or(message LIKE '%%jane%%') FROM ingest_event WHERE message <> ''
+        """
+        count, jane = connection.execute(query).fetchone() or (0, True)
+    assert count > 100
+    assert not jane
