@@ -31,8 +31,9 @@ def about(**fields: str) -> Iterator[None]:
 
 
 def note(**fields: str) -> None:
-    """Add fields to what follows in the innermost `about`."""
-    _fields.set({**_fields.get(), **fields})
+    """Add fields to what follows in the innermost `about`; outside of any there is nothing to do."""
+    if found := _fields.get():
+        _fields.set({**found, **fields})
 
 
 def kind(error: BaseException) -> str:

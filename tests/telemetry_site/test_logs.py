@@ -94,6 +94,7 @@ def test_what_a_batch_held_is_in_no_line_and_no_error(service: Service, project:
 
 def test_fields_are_those_of_the_innermost_context() -> None:
     def say(logger: logging.Logger) -> None:
+        logs.note(batch_id="of nothing")
         with logs.about(request_id="r"):
             logs.note(batch_id="b")
             with logs.about(task="t"):
