@@ -12,8 +12,8 @@ import time
 
 import kombu
 
-from telemetry_site.celery import app, broker_connection
-from telemetry_site.redis_client import REDIS_ERRORS, redis_client
+from telemetry_site.celery import BROKER_ERRORS, app, broker_connection
+from telemetry_site.redis_client import redis_client
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,6 @@ EXPIRES_SECONDS = 30
 _PAUSE_SECONDS = 0.02
 # After a failure nothing is published for this long.
 _BREAKER_SECONDS = 2.0
-
-BROKER_ERRORS = (*REDIS_ERRORS, kombu.exceptions.OperationalError)
 
 
 def publish(connection: kombu.Connection) -> None:

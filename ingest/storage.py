@@ -9,7 +9,7 @@ the process died there, and its batches are then run one at a time.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
@@ -47,11 +47,16 @@ class Progress(Enum):
     MORE = "there is more"
 
 
-def store_waiting(seconds: float) -> bool:
-    """Store waiting batches until none is left or the time is over; whether some may be left."""
+def store_waiting(seconds: float, paused: Callable[[], bool]) -> bool:
+    """Store waiting batches until none is left or the time is over; whether some may be left.
+
+    Once `paused()` says so no further group is begun, and nothing is left to be done now.
+    """
     deadline = time.monotonic() + seconds
     attempts.open()
     while time.monotonic() < deadline:
+        if paused():
+            return False
         try:
             # In turns, so that neither waits for the other to be through.
             suspects, progress = store_suspect(), store_group()

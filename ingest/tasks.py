@@ -5,11 +5,11 @@ import logging
 from django.db import connection
 
 from ingest import partitions, storage, violations
-from ingest.nudges import nudger
+from ingest.nudges import QUEUE, nudger
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
 from telemetry_site.logs import kind
-from telemetry_site.models import Lease
+from telemetry_site.models import Lease, Pause
 from telemetry_site.redis_client import REDIS_ERRORS
 
 logger = logging.getLogger(__name__)
@@ -28,12 +28,18 @@ def store_batches() -> None:
     """Store what waits in the ledger. Nudged by intake; beat's run of it is the sweep."""
     nudger.clear()
     try:
+        if _paused():
+            return
         Lease.objects.take(WORKER_LEASE, "ingest", WORKER_LEASE_SECONDS)
-        if storage.store_waiting(STORE_SECONDS):
+        if storage.store_waiting(STORE_SECONDS, _paused):
             nudger.request()
     except DATABASE_ERRORS as error:
         # Nothing was changed, and the sweep comes again.
         logger.warning("storing pauses: %s", kind(error))
+
+
+def _paused() -> bool:
+    return Pause.objects.hold(QUEUE)
 
 
 @app.task

@@ -15,11 +15,12 @@ from telemetry_site.celery import broker_connection
 
 CHECK_SECONDS = 5.0
 BROKER_SECONDS = 1
-# The order of the index of waiting batches.
+# The order of the index of waiting batches. In a paused queue nothing is late.
 OLDEST_WAITING = """
     SELECT id, received_at < now() - make_interval(secs => %s)
       FROM ingest_batch
      WHERE state = 'received'
+       AND NOT EXISTS (SELECT FROM telemetry_site_pause WHERE queue = 'ingest')
      ORDER BY day, id
      LIMIT 1
 """

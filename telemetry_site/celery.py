@@ -1,17 +1,19 @@
 """The Celery application: queues, task defaults, and the whole beat schedule as one table."""
 
 import os
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import kombu
 from celery import Celery, Task
 from celery.app.amqp import AMQP
-from celery.signals import worker_process_init
+from celery.signals import before_task_publish, worker_process_init
 from django.conf import settings
 from django.db import close_old_connections
 
 from telemetry_site import collector, logs
+from telemetry_site.redis_client import REDIS_ERRORS
 
 # Before the first look at a setting: `celery -A telemetry_site` starts here.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
@@ -22,6 +24,11 @@ QUEUES: dict[str, int] = {
     "ingest": settings.INGEST_WORKERS,
     "default": 1,
 }
+
+# What the broker's client raises while the broker is away, frozen or out of memory.
+BROKER_ERRORS = (*REDIS_ERRORS, kombu.exceptions.OperationalError)
+# The header that says when a message was sent, in seconds since 1970.
+SENT_AT = "sent_at"
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ class DatabaseTask(Task[Any, Any]):
     for small ones; then nobody but us closes one whose server has died.
     """
 
+    Request = "telemetry_site.workers:CountedRequest"
+
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         close_old_connections()
 
@@ -118,6 +127,7 @@ app.conf.update(
     timezone="UTC",
 )
 app.autodiscover_tasks()
+app.steps["consumer"].add("telemetry_site.workers:Presence")
 
 
 @worker_process_init.connect
@@ -125,6 +135,12 @@ def _set_up_process(**_: Any) -> None:
     collector.tune()
     # Where processors are short accepting goes first: what is accepted can wait to be stored.
     os.nice(10)
+
+
+@before_task_publish.connect
+def _stamp(headers: dict[str, Any], **_: Any) -> None:
+    """Let a waiting message tell its age."""
+    headers[SENT_AT] = time.time()
 
 
 def broker_connection() -> kombu.Connection:

@@ -19,10 +19,11 @@ from django.utils import timezone
 
 from ingest import partitions
 from ingest.models import Batch
+from ingest.nudges import QUEUE
 from ingest.tasks import WORKER_LEASE
 from telemetry_site.beat import LEASE as BEAT_LEASE
 from telemetry_site.errors import DATABASE_ERRORS
-from telemetry_site.models import Lease
+from telemetry_site.models import Lease, Pause
 from telemetry_site.redis_client import REDIS_ERRORS, redis_client
 
 # Whoever asks waits no longer; a database that hangs would keep a load balancer waiting for ever.
@@ -90,20 +91,35 @@ def _backlog() -> Finding:
     age = _age_of_backlog()
     if age is None:
         return Finding(True, "nothing waits")
-    return Finding(age < settings.BACKLOG_ALARM_SECONDS, f"the oldest batch waits {age:.0f} s")
+    detail = f"the oldest batch waits {age:.0f} s"
+    if age < settings.BACKLOG_ALARM_SECONDS:
+        return Finding(True, detail)
+    return Finding(False, "; ".join(filter(None, [detail, _pause()])))
 
 
 def _storing() -> Finding:
     age = _age_of_backlog()
     if age is None or age < settings.BACKLOG_ALARM_SECONDS:
         return Finding(True, "keeps up")
+    if pause := _pause():
+        return Finding(True, pause)
     stored_at = _last_stored_before_the_backlog()
     idle = (timezone.now() - stored_at).total_seconds() if stored_at else age
     ok = idle < settings.BACKLOG_ALARM_SECONDS
     return Finding(ok, f"the last batch was stored {idle:.0f} s ago")
 
 
+def _pause() -> str:
+    """That the ledger's queue is paused, in words for anybody: who and why is the admin's."""
+    pause = Pause.objects.filter(pk=QUEUE).first()
+    if pause is None:
+        return ""
+    return f"paused since {pause.since:%Y-%m-%dT%H:%M:%SZ} (Queues in the admin resumes it)"
+
+
 def _worker() -> Finding:
+    if pause := _pause():
+        return Finding(False, pause)
     return _lease(WORKER_LEASE, "runs")
 
 

@@ -34,3 +34,34 @@ class Lease(models.Model):
     until = models.DateTimeField()
 
     objects = LeaseQuerySet.as_manager()
+
+
+class PauseQuerySet(models.QuerySet["Pause"]):
+    def hold(self, queue: str) -> bool:
+        """Whether the queue is paused."""
+        return self.filter(pk=queue).exists()
+
+
+class Pause(models.Model):
+    """A queue on which nobody works until somebody resumes it.
+
+    The row is the truth: it outlives workers, `up` and Redis. Workers look at it by themselves.
+    """
+
+    queue = models.CharField(max_length=50, primary_key=True)
+    since = models.DateTimeField(auto_now_add=True)
+    by = models.CharField(max_length=150, help_text="The name of who paused it.")
+    reason = models.CharField(max_length=200)
+
+    objects = PauseQuerySet.as_manager()
+
+
+class Queue(models.Model):
+    """No table: what the admin's page of the queues hangs on, and its permissions."""
+
+    name = models.CharField(max_length=50, primary_key=True)
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        permissions = (("operate_queue", "Can pause queues, revoke tasks and run schedules"),)

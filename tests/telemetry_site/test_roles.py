@@ -56,7 +56,14 @@ def test_the_application_enters_no_other_database(service: Service, database: st
         assert connection.execute(query, [database]).fetchone() == (False,)
 
 
-TABLES = sorted({model._meta.db_table for model in apps.get_models(include_auto_created=True)})
+# A model that nothing manages and that has nothing but a key is a page of the admin's, no table.
+TABLES = sorted(
+    {
+        model._meta.db_table
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.managed or len(model._meta.fields) > 1
+    }
+)
 
 
 @pytest.mark.parametrize("right", ["SELECT", "INSERT", "UPDATE", "DELETE"])
