@@ -118,6 +118,7 @@ UNFOLD = {
     "SITE_TITLE": "Telemetry",
     "SITE_HEADER": "Telemetry",
     "SITE_SYMBOL": "sensors",
+    "SITE_FAVICONS": [{"rel": "icon", "href": "/static/telemetry_site/icon.svg"}],
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "telemetry_site.admin.first_page",

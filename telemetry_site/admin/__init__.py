@@ -1,4 +1,4 @@
-"""The admin's first page, and who may log in."""
+"""The site's own pages in the admin: the first one, who may log in, queues and schedules."""
 
 from typing import Any
 
@@ -9,8 +9,12 @@ from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from telemetry_site.admin.queues import QueueAdmin
+from telemetry_site.admin.schedules import ScheduleAdmin
 from telemetry_site.checks import CHECKS, examine
 from telemetry_site.pages import ModelAdmin
+
+__all__ = ["GroupAdmin", "QueueAdmin", "ScheduleAdmin", "UserAdmin", "first_page"]
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
