@@ -16,8 +16,13 @@ MOST_COUNTED = 100_000
 PACE_SECONDS = 60.0
 MOST_PACED = 10_000
 
-# Index ingest_batch_waiting or ingest_batch_dead: each holds the rows of one state alone.
-COUNT = "SELECT count(*) FROM (SELECT FROM ingest_batch WHERE state = %s LIMIT %s) AS counted"
+# Index ingest_batch_waiting or ingest_batch_dead, in its order: without one PostgreSQL may gather
+# all of a state before it counts the first.
+COUNT = """
+    SELECT count(*) FROM (
+        SELECT FROM ingest_batch WHERE state = %s ORDER BY day, id LIMIT %s
+    ) AS counted
+"""
 # Index ingest_batch_waiting, in its order.
 OLDEST = """
     SELECT day, id, received_at FROM ingest_batch
