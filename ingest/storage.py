@@ -272,13 +272,22 @@ def _bury(batch: Waiting, error: str) -> None:
 
 def replay(batches: Iterable[tuple[date, int]]) -> int:
     """Let dead batches wait once more, given by day and id; how many do."""
+    return _settle_dead("state = 'received', attempts = 0, dead = 0", batches)
+
+
+def discard(batches: Iterable[tuple[date, int]]) -> int:
+    """Give dead batches up for good, by day and id; how many. Their events still count as dead."""
+    return _settle_dead("state = 'discarded', payload = NULL", batches)
+
+
+def _settle_dead(change: LiteralString, batches: Iterable[tuple[date, int]]) -> int:
     keys = list(batches)
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            UPDATE ingest_batch SET state = 'received', attempts = 0, dead = 0
+            f"""
+            UPDATE ingest_batch SET {change}
             WHERE state = 'dead' AND day = ANY(%s) AND id = ANY(%s)
             """,
-            [[day for day, _ in keys], [ledger_id for _, ledger_id in keys]],
+            [sorted({day for day, _ in keys}), [ledger_id for _, ledger_id in keys]],
         )
         return int(cursor.rowcount)

@@ -4,7 +4,7 @@ import logging
 
 from django.db import connection
 
-from ingest import partitions, storage, violations
+from ingest import partitions, resolutions, storage, violations
 from ingest.nudges import QUEUE, nudger
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 # One task stores for so long; what is left then gets a task of its own, so that time limits and
 # restarts find an end to each.
 STORE_SECONDS = 20
+RESOLVE_SECONDS = 20
 # Renewed by each run, nudged or scheduled: what /readyz calls a live worker.
 WORKER_LEASE = "ingest worker"
 WORKER_LEASE_SECONDS = 45
@@ -79,3 +80,15 @@ def expire_claims() -> None:
             )
             if cursor.rowcount < CLAIMS_AT_ONCE:
                 return
+
+
+@app.task
+def resolve_dead() -> None:
+    """Go on with what an operator decided about dead batches. Sent when it is decided, and by
+    beat: what a killed worker left is taken up."""
+    try:
+        if resolutions.go_on(RESOLVE_SECONDS):
+            resolve_dead.delay()
+    except DATABASE_ERRORS as error:
+        # The chunk was never done, and beat comes again.
+        logger.warning("dead batches wait: %s", " ".join(str(error).split()))

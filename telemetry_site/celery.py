@@ -64,6 +64,12 @@ SCHEDULES = (
         "Writes down who was refused by which rate limit.",
     ),
     Schedule(
+        "resolve dead batches",
+        "ingest.tasks.resolve_dead",
+        10,
+        "Goes on with replaying or discarding many, should the worker have died at it.",
+    ),
+    Schedule(
         "expire claims",
         "ingest.tasks.expire_claims",
         3600,

@@ -31,7 +31,7 @@ def about(**fields: str) -> Iterator[None]:
 
 
 def note(**fields: str) -> None:
-    """Add fields to what follows in the innermost `about`; outside of any there is nothing to do."""
+    """Add fields to what follows in the innermost `about`; outside of any nothing follows."""
     if found := _fields.get():
         _fields.set({**found, **fields})
 

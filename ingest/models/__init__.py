@@ -10,11 +10,13 @@ from ingest.models.ledger import (
     Attempt,
     Batch,
     BatchClaim,
+    DeadBatch,
     LedgerSum,
     RateLimitViolation,
     RejectedEvent,
 )
 from ingest.models.projects import ApiKey, Grant, Project
+from ingest.models.resolutions import Resolution
 from ingest.models.stored import Event, MetricPoint
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Attempt",
     "Batch",
     "BatchClaim",
+    "DeadBatch",
     "Event",
     "Grant",
     "LedgerSum",
@@ -30,4 +33,5 @@ __all__ = [
     "Project",
     "RateLimitViolation",
     "RejectedEvent",
+    "Resolution",
 ]

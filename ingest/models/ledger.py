@@ -1,5 +1,7 @@
 """The ledger: each batch that arrived, what became of it, and what its dropped days added up to."""
 
+import re
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +24,24 @@ class BatchQuerySet(models.QuerySet["Batch"]):
             return None
         return self.filter(day=claim.ledger_day, pk=claim.ledger_id).first()
 
+    def with_key(self, key: str) -> "Batch | None":
+        """The row with this `Batch.key`; None where there is none, or it is no key."""
+        parts = _KEY.fullmatch(key)
+        if parts is None:
+            return None
+        try:
+            day = date.fromisoformat(parts["day"])
+        except ValueError:
+            return None
+        return self.filter(day=day, pk=int(parts["id"])).first()
+
+    def dead(self) -> "BatchQuerySet":
+        return self.filter(state=Batch.State.DEAD)
+
+
+# What a batch has as its key: the day leads to its partition, an id alone to none.
+_KEY = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)-(?P<id>\d{1,18})")
+
 
 class Batch(models.Model):
     """The ledger: each batch that passed authentication, whatever became of it.
@@ -37,6 +57,7 @@ class Batch(models.Model):
         REJECTED = "rejected", "refused as a whole"
         DUPLICATE = "duplicate", "seen before"
         DEAD = "dead", "failed after all tries, kept for replay"
+        DISCARDED = "discarded", "failed after all tries, given up by an operator"
 
     id = models.BigAutoField(primary_key=True)
     day = models.DateField()
@@ -65,7 +86,16 @@ class Batch(models.Model):
     class Meta:
         managed = False
         db_table = "ingest_batch"
+        default_permissions = ("view",)
         verbose_name_plural = "batches"
+
+    def __str__(self) -> str:
+        return self.key
+
+    @property
+    def key(self) -> str:
+        """What names the batch in the admin's addresses."""
+        return f"{self.day}-{self.pk}"
 
     @property
     def waiting(self) -> int:
@@ -83,6 +113,20 @@ class Batch(models.Model):
         if self.duplicate_of is not None:
             report["duplicate_of"] = self.duplicate_of
         return report
+
+
+class DeadBatch(Batch):
+    """A batch that failed after all tries, as the admin's page of them sees it."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view",)
+        permissions = [
+            ("view_payload", "Can look at the scrubbed events of a dead batch"),
+            ("replay_deadbatch", "Can replay dead batches"),
+            ("discard_deadbatch", "Can discard dead batches"),
+        ]
+        verbose_name_plural = "dead batches"
 
 
 class BatchClaim(models.Model):
@@ -129,6 +173,7 @@ class RejectedEvent(models.Model):
     class Meta:
         managed = False
         db_table = "ingest_rejectedevent"
+        default_permissions = ("view",)
 
 
 class LedgerSum(models.Model):

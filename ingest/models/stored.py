@@ -27,6 +27,7 @@ class Event(models.Model):
     class Meta:
         managed = False
         db_table = "ingest_event"
+        default_permissions = ("view",)
 
 
 class MetricPoint(models.Model):
