@@ -34,7 +34,10 @@ class Refused(Exception):
 class ListPage(ModelAdmin):
     """Rows that the service writes and people read."""
 
+    # What an empty list says: what would be here, and how it gets here.
+    empty = ""
     paginator = InfinitePaginator
+    list_disable_select_all = True
     show_full_result_count = False
     list_per_page = 50
     list_filter_submit = True
