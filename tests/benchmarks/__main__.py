@@ -15,6 +15,7 @@ from tests.benchmarks import (
     copying,
     latency,
     memory,
+    pages,
     profile,
     report,
     scrubbing,
@@ -42,6 +43,7 @@ class Scale:
     soak_rate: float = 50
     backlog_batches: int = 10_000
     profile_requests: int = 500
+    ledger_rows: int = 10_000_000
 
 
 QUICK = Scale(
@@ -55,6 +57,7 @@ QUICK = Scale(
     soak_seconds=20,
     backlog_batches=1000,
     profile_requests=100,
+    ledger_rows=200_000,
 )
 
 
@@ -263,12 +266,24 @@ def stages(results: Results) -> None:
                 f"{full:,.0f} µs", full <= 3000)  # fmt: skip
 
 
+def admin(results: Results) -> None:
+    """The admin's pages of the ledger over ten million rows: in one day, and in a month."""
+    rows = results.scale.ledger_rows
+    for days, found in pages.run(rows):
+        slowest = max(found, key=lambda look: look.slowest)
+        name = f"{len(found)} pages and filters of the admin, {rows:,} batches in {days} days"
+        results.add(f"{name}: the slowest", f"≤ {pages.MOST_MILLISECONDS} ms",
+                    f"{slowest.slowest:,.0f} ms (`{slowest.page}`)",
+                    slowest.slowest <= pages.MOST_MILLISECONDS)  # fmt: skip
+
+
 PARTS: dict[str, Callable[[Results], None]] = {
     "throughput": throughput_and_copy,
     "latency": latencies,
     "dialects": dialects,
     "backlog": backlog,
     "stages": stages,
+    "admin": admin,
     "soak": soak,
 }
 
