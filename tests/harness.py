@@ -29,6 +29,7 @@ import psycopg
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90
 STOP_SECONDS = 90
+DEMO_SECONDS = 90
 
 # Servers of somebody else's that a test mustn't touch.
 SERVERS = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "TELEMETRY_BROKER_URL")
@@ -233,6 +234,20 @@ class Service:
         except urllib.error.HTTPError as error:
             with error:
                 return _answer(error.code, error)
+
+
+@contextlib.contextmanager
+def demonstrated() -> Iterator[Service]:
+    """A service, with the limits it has out of the box, whose demo has come to its end."""
+    service = Service()
+    for name in RAISED:
+        del service.environment[name]
+    try:
+        service.start("--demo")
+        wait_for(lambda: "until Ctrl-C" in service.output, DEMO_SECONDS, "the demo's last line")
+        yield service
+    finally:
+        service.remove()
 
 
 def _answer(status: int, response: Any) -> Answer:

@@ -1,35 +1,26 @@
-"""A real Chromium, the system's own: `.ci/run` installs it; elsewhere these tests need it there."""
+"""A real Chromium: without one these tests are skipped, but not in CI."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from tests.browser import tabs
 from tests.harness import Service
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """One headless Chromium for all tests."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    path = tabs.chromium()
     if path is None:
-        message = f"none of {', '.join(NAMES)} is installed"
+        message = f"none of {', '.join(tabs.NAMES)} is installed"
         assert "CI" not in os.environ, message
         pytest.skip(message)
-    # Playwright keeps an event loop in this thread, in which Django would refuse to query.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    with sync_playwright() as playwright:
-        # As root Chromium has no sandbox; what it opens here are our own pages.
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        found = playwright.chromium.launch(executable_path=path, args=arguments)
+    with tabs.launched(path) as found:
         yield found
-        found.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 @pytest.fixture
@@ -47,22 +38,18 @@ def open_admin(browser: Browser, service: Service) -> Iterator[Callable[[str], P
     """
     from tests.people import logged_in
 
-    complaints: list[str] = []
+    found: list[list[str]] = []
 
     def open_tab(role: str) -> Page:
         cookie = logged_in(role).cookies["sessionid"].value
-        context = tabs.enter_context(
-            browser.new_context(base_url=service.url, viewport={"width": 1400, "height": 900})
+        context = opened.enter_context(
+            browser.new_context(base_url=service.url, viewport=tabs.SIZE)
         )
         context.add_cookies([{"name": "sessionid", "value": cookie, "url": service.url}])
         page = context.new_page()
-        page.on("console", lambda said: complaints.append(f"{said.type}: {said.text}")
-                if said.type in {"error", "warning"} else None)  # fmt: skip
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("response", lambda answer: complaints.append(f"{answer.status} {answer.url}")
-                if answer.status >= 500 else None)  # fmt: skip
+        found.append(tabs.complaints(page))
         return page
 
-    with ExitStack() as tabs:
+    with ExitStack() as opened:
         yield open_tab
-    assert not complaints
+    assert not any(found), found

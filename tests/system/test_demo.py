@@ -5,22 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness import RAISED, Service, data_folder, wait_for
+from tests.harness import Service, demonstrated, wait_for
 
-DEMO_SECONDS = 90
 STORED_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Service]:
-    """A service, with the limits it has out of the box, whose demo has come to its end."""
-    service = Service(data_folder())
-    for name in RAISED:
-        del service.environment[name]
-    service.start("--demo")
-    wait_for(lambda: "until Ctrl-C" in service.output, DEMO_SECONDS, "the demo's last line")
-    yield service
-    service.remove()
+    """A service whose demo has come to its end."""
+    with demonstrated() as service:
+        yield service
 
 
 def test_the_accounting_agrees_and_every_end_is_there(demo: Service) -> None:
