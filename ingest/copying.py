@@ -8,7 +8,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import LiteralString
 from uuid import UUID
 
@@ -46,6 +46,10 @@ class Waiting:
     body_bytes: int
     attempts: int
     request_id: str
+    format: str
+    received_at: datetime
+    events: int  # that are still to be stored
+    replayed: bool
 
 
 @dataclass(frozen=True, slots=True)

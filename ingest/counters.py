@@ -15,6 +15,7 @@ from typing import Any, cast
 import redis
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
+from telemetry_site.monitoring import instruments
 from telemetry_site.redis_client import REDIS_ERRORS, redis_client
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Counters:
         self._lock = threading.Lock()
         self._away = False
         self._uncounted = 0
+        self._breaker = instruments.breaker_open("rate_limits")
 
     def count(self, counters: Sequence[Counter]) -> list[int] | None:
         """Move the counters, all at once; where each stands. None while Redis is away."""
@@ -132,6 +134,7 @@ class Counters:
             if self._away:
                 return
             self._away = True
+        self._breaker.set(1)
         logger.warning("rate limits are off: Redis does not answer (%s)", type(error).__name__)
         threading.Thread(target=self._look_for_it, name="rate limits", daemon=True).start()
 
@@ -143,6 +146,7 @@ class Counters:
                 break
         with self._lock:
             self._away, uncounted, self._uncounted = False, self._uncounted, 0
+        self._breaker.set(0)
         logger.warning("rate limits are on; %d requests were not counted", uncounted)
 
     def _run(self, counters: Sequence[Counter]) -> list[int]:

@@ -8,7 +8,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, LiteralString
@@ -36,6 +36,7 @@ from ingest.records import (
 from privacy.scrubbing import scrub, scrub_text
 from privacy.subjects import Pseudonyms
 from telemetry_site import logs
+from telemetry_site.monitoring import instruments
 
 # A clock that runs ahead of ours by more than this is corrected.
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -57,6 +58,7 @@ class Arrival:
     format: str
     request_id: str
     received_at: datetime
+    started: float = field(default_factory=time.perf_counter)
     wire_bytes: int = 0
     body_bytes: int = 0
 
@@ -117,7 +119,9 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     logs.note(batch_id=str(batch_id))
     if state == Batch.State.RECEIVED:
         nudger.request()
-    return Receipt(batch_id, accepted, rejections, duplicate=state == Batch.State.DUPLICATE)
+    receipt = Receipt(batch_id, accepted, rejections, duplicate=state == Batch.State.DUPLICATE)
+    _count(receipt, arrival)
+    return receipt
 
 
 def refuse(arrival: Arrival, code: str, rejections: list[Rejection]) -> None:
@@ -134,6 +138,19 @@ def refuse(arrival: Arrival, code: str, rejections: list[Rejection]) -> None:
         "refusals": _refusals(rejections),
     }
     _write(_REFUSE, arrival, parameters)
+    if rejections:
+        instruments.events(arrival.format, "rejected").inc(len(rejections))
+
+
+def _count(receipt: Receipt, arrival: Arrival) -> None:
+    """Tell the metrics of a batch that is durable now."""
+    name, rejected = arrival.format, len(receipt.rejections)
+    instruments.batch_events(name).observe(receipt.accepted + rejected)
+    instruments.accept_seconds(name).observe(time.perf_counter() - arrival.started)
+    if rejected:
+        instruments.events(name, "rejected").inc(rejected)
+    if receipt.duplicate:
+        instruments.events(name, "duplicate").inc(receipt.accepted)
 
 
 def _canonical(

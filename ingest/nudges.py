@@ -13,6 +13,7 @@ import time
 import kombu
 
 from telemetry_site.celery import BROKER_ERRORS, app, broker_connection
+from telemetry_site.monitoring import instruments
 from telemetry_site.redis_client import redis_client
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Nudger:
         self._redis = redis_client()
         self._broker: kombu.Connection | None = None
         self._open = False
+        self._breaker = instruments.breaker_open("nudges")
 
     def request(self) -> None:
         """Ask for a nudge. Returns at once."""
@@ -86,7 +88,7 @@ class Nudger:
         except BROKER_ERRORS as error:
             if not self._open:
                 logger.warning("nudges pause, batches wait for the sweep: %s", error)
-            self._open = True
+            self._set_open(True)
             return False
         except Exception:
             # The thread goes on, whatever it was: without it each batch would wait for the sweep.
@@ -94,8 +96,12 @@ class Nudger:
             return False
         if self._open:
             logger.warning("nudges go on")
-        self._open = False
+            self._set_open(False)
         return True
+
+    def _set_open(self, is_open: bool) -> None:
+        self._open = is_open
+        self._breaker.set(is_open)
 
     def _publish_or_unflag(self) -> None:
         self._broker = self._broker or broker_connection()

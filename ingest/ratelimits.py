@@ -19,6 +19,7 @@ from rest_framework.exceptions import APIException, Throttled
 from ingest.addresses import client_address, coarse_network
 from ingest.counters import Counter, CounterKeys, counters
 from ingest.rules import RULES, Window, windows
+from telemetry_site.monitoring import instruments
 
 
 @dataclass
@@ -133,7 +134,9 @@ class Limiter:
         ]
         self._usages += usages
         if over := [usage for usage in usages if usage.count > usage.window.quota]:
-            raise RateLimited(max(over, key=lambda usage: usage.reset), self.headers)
+            last = max(over, key=lambda usage: usage.reset)
+            instruments.rate_limited(last.rule).inc()
+            raise RateLimited(last, self.headers)
 
     @property
     def headers(self) -> dict[str, str]:

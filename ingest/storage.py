@@ -9,10 +9,11 @@ the process died there, and its batches are then run one at a time.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import LiteralString
 
 from django.db import connection, transaction
@@ -25,6 +26,7 @@ from ingest.payloads import UNREADABLE, pack, unpack
 from ingest.prepared import execute
 from ingest.records import microseconds
 from telemetry_site import logs
+from telemetry_site.monitoring import instruments
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +116,8 @@ def _claim(which: LiteralString, most: int) -> list[Waiting]:
     """Lock the first waiting batches that nobody else has locked."""
     rows = execute(
         f"""
-        SELECT id, day, project_id, batch_id, body_bytes, attempts, request_id FROM ingest_batch
+        SELECT id, day, project_id, batch_id, body_bytes, attempts, request_id, format,
+            received_at, received - rejected - suppressed - stored, error <> '' FROM ingest_batch
         WHERE state = 'received' AND {which} LIMIT %s
         FOR NO KEY UPDATE SKIP LOCKED
         """,
@@ -152,6 +155,8 @@ def _blame(batches: list[Waiting]) -> None:
         """,
         [*_keys(batches), MOST_DEATHS],
     )
+    dead = [batch for batch in batches if batch.attempts + 1 >= MOST_DEATHS]
+    _count_once_committed(dead, {batch: batch.events for batch in dead})
 
 
 def _keys(batches: Iterable[Waiting]) -> tuple[list[date], list[int]]:
@@ -169,10 +174,29 @@ def _store(group: list[Waiting]) -> None:
     for failure in failures:
         failed[failure.row.batch].append(failure)
     _mark_stored([batch for batch in group if batch not in failed and batch not in unreadable])
-    for batch, its_failures in failed.items():
-        _mark_dead(batch, its_failures)
+    dead = {batch: _mark_dead(batch, failures) for batch, failures in failed.items()}
     for batch, error in unreadable.items():
         _bury(batch, error)
+        dead[batch] = batch.events
+    _count_once_committed(group, dead)
+
+
+def _count_once_committed(batches: list[Waiting], dead: Mapping[Waiting, int]) -> None:
+    """Tell the metrics what became of these batches, of which so many events each are dead."""
+    transaction.on_commit(partial(_count, batches, dead))
+
+
+def _count(batches: list[Waiting], dead: Mapping[Waiting, int]) -> None:
+    now = timezone.now()
+    for batch in batches:
+        lost = dead.get(batch, 0)
+        if lost:
+            instruments.events(batch.format, "dead").inc(lost)
+        if lost < batch.events:
+            instruments.events(batch.format, "stored").inc(batch.events - lost)
+            if not batch.replayed:
+                seconds = (now - batch.received_at).total_seconds()
+                instruments.accepted_to_stored_seconds(batch.format).observe(seconds)
 
 
 def _read(group: list[Waiting]) -> tuple[list[Row], dict[Waiting, str]]:
@@ -229,8 +253,8 @@ def _mark_stored(batches: list[Waiting]) -> None:
                 logger.debug("the batch is stored")
 
 
-def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
-    """Settle a batch of which something can't be stored: that alone is kept.
+def _mark_dead(batch: Waiting, failures: list[Failure]) -> int:
+    """Settle a batch of which something can't be stored: that alone is kept; how many events.
 
     What is counted are items as its client sent them: a snapshot is one, of many points.
     """
@@ -254,6 +278,7 @@ def _mark_dead(batch: Waiting, failures: list[Failure]) -> None:
             batch.id,
         ],
     )
+    return dead
 
 
 def _bury(batch: Waiting, error: str) -> None:

@@ -52,6 +52,7 @@ class IntakeView(LimitedView):
             format=self.format,
             request_id=request.META["telemetry.request_id"],
             received_at=timezone.now(),
+            started=request.META["telemetry.started"],
         )
         try:
             return self._answer_to(request._request, arrival)

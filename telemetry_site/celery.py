@@ -12,6 +12,7 @@ from celery.signals import before_task_publish, worker_process_init
 from django.conf import settings
 from django.db import close_old_connections
 
+import telemetry_site.monitoring.tasks  # noqa: F401 it listens to Celery's signals
 from telemetry_site import collector, logs
 from telemetry_site.redis_client import REDIS_ERRORS
 

@@ -18,17 +18,21 @@ from django.utils.deprecation import MiddlewareMixin
 from privacy.scrubbing import is_clean, scrub_text
 from telemetry_site import logs
 from telemetry_site.errors import bad_request
+from telemetry_site.monitoring import instruments
 
 logger = logging.getLogger("telemetry.access")
 
 # Asked by a load balancer, by whatever name it knows the machine.
 ANY_HOST = frozenset({"/healthz", "/readyz"})
+# Requests that no route takes, as they are counted.
+UNROUTED = "unrouted"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class RequestLog:
-    """Gives each request its id (`request.id`), echoes it, and logs one line when it is answered.
+    """Gives each request its id (`request.id`), echoes it, counts it, and logs one line when it is
+    answered.
 
     What succeeds is logged at DEBUG where a client posts (thousands a minute look alike), at INFO
     elsewhere; refusals at INFO, 5xx at WARNING.
@@ -44,9 +48,11 @@ class RequestLog:
         usable = _REQUEST_ID.fullmatch(given) and is_clean(given)
         request_id = given if usable else uuid4().hex
         request.META["telemetry.request_id"] = request_id
+        request.META["telemetry.started"] = started
         with logs.about(request_id=request_id):
             response = self._answer_to(request)
             response["X-Request-ID"] = request_id
+            _count(request, response.status_code)
             level = _level(request.method, response.status_code)
             if logger.isEnabledFor(level):
                 _log(level, request, response.status_code, time.perf_counter() - started)
@@ -59,6 +65,12 @@ class RequestLog:
             except DisallowedHost as error:
                 return bad_request(request, error)
         return self.get_response(request)
+
+
+def _count(request: HttpRequest, status: int) -> None:
+    """By the route's name: a path may be anything, and tell who somebody is."""
+    match = request.resolver_match
+    instruments.requests(match.view_name if match else UNROUTED, status).inc()
 
 
 def _level(method: str | None, status: int) -> int:

@@ -87,6 +87,7 @@ def _python(
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "telemetry_site.settings",
             "TELEMETRY_DATA_DIR": str(settings.DATA_DIR),  # ours may be relative to another folder
+            "PROMETHEUS_MULTIPROC_DIR": str(settings.METRICS_DIR),
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), SILENCED])),
         },

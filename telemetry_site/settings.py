@@ -276,6 +276,11 @@ MIN_FREE_DISK_BYTES = env_int("TELEMETRY_MIN_FREE_DISK_MB", 500) * 1024**2
 DISK_ALARM_BYTES = env_int("TELEMETRY_DISK_ALARM_MB", 2000) * 1024**2
 BACKLOG_ALARM_SECONDS = env_int("TELEMETRY_BACKLOG_ALARM_SECONDS", 60, least=5)
 
+# --- Monitoring ----------------------------------------------------------------------------------
+
+# Where the processes of one `up` count together.
+METRICS_DIR = DATA_DIR / "metrics"
+
 # --- Processes that `manage.py up` runs ----------------------------------------------------------
 
 WEB_PROCESSES = env_int("TELEMETRY_WEB_PROCESSES", 1, least=1, most=64)

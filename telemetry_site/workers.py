@@ -21,6 +21,7 @@ from telemetry_site import presence
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
 from telemetry_site.models import Pause
+from telemetry_site.monitoring import instruments
 from telemetry_site.redis_client import REDIS_ERRORS, redis_client
 
 _failed: Counter[str] = Counter()
@@ -41,6 +42,7 @@ class CountedRequest(Request):
         """It ran for too long."""
         if not soft:
             self._count()
+            instruments.tasks(self.name, "killed").inc()
         super().on_timeout(soft, timeout)
 
     def terminate(self, *args: Any, **options: Any) -> None:

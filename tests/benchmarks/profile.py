@@ -85,7 +85,12 @@ def table(data_dir: str, key: str, requests: int = 400) -> dict[str, Times]:
             *(sys.executable, "-m", "tests.benchmarks.profile", "--json"),
             *("--key", key, "--requests", str(requests)),
         ],
-        env={**os.environ, **RAISED, "TELEMETRY_DATA_DIR": data_dir},
+        env={
+            **os.environ,
+            **RAISED,
+            "TELEMETRY_DATA_DIR": data_dir,
+            "PROMETHEUS_MULTIPROC_DIR": f"{data_dir}/metrics",
+        },
         capture_output=True,
         text=True,
         timeout=300,

@@ -9,6 +9,7 @@ import fcntl
 import http.client
 import os
 import secrets
+import shutil
 import socket
 import sys
 import time
@@ -137,6 +138,7 @@ def _listen_for_a_moment(host: str, port: int) -> None:
 
 
 def _start(supervisor: Supervisor, host: str, port: int) -> None:
+    _empty_metrics()
     _start_databases(supervisor)
     if supervisor.run(programs.migrate()):
         raise CommandError("The database couldn't be brought up to date; see above.")
@@ -150,6 +152,15 @@ def _start(supervisor: Supervisor, host: str, port: int) -> None:
         supervisor.start(programs.worker(queue))
     supervisor.start(programs.beat())
     _wait_for_web(supervisor, host, port)
+
+
+def _empty_metrics() -> None:
+    """What was counted before is over: to Prometheus a counter may start anew."""
+    try:
+        shutil.rmtree(settings.METRICS_DIR, ignore_errors=True)
+        settings.METRICS_DIR.mkdir()
+    except OSError as error:
+        raise CommandError(f"The folder of the metrics can't be made: {error}.") from None
 
 
 def _start_databases(supervisor: Supervisor) -> None:
