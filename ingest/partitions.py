@@ -98,6 +98,25 @@ def maintain() -> None:
         raise failures[0]
 
 
+def attached_days() -> dict[str, set[date]]:
+    """The days that each table has a partition for."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT parent.relname, day.relname FROM pg_inherits i
+            JOIN pg_class parent ON parent.oid = i.inhparent
+            JOIN pg_class day ON day.oid = i.inhrelid
+            WHERE parent.relname = ANY(%s) AND day.relkind = 'r' AND NOT i.inhdetachpending
+            """,
+            [[table.table for table in TABLES]],
+        )
+        names = cursor.fetchall()
+    return {
+        table.table: {table.day(name) for parent, name in names if parent == table.table}
+        for table in TABLES
+    }
+
+
 def _maintain(connection: psycopg.Connection[Any], table: Partitioned, today: date) -> None:
     for offset in range(-min(table.behind, table.keep), DAYS_AHEAD + 1):
         _make(connection, table, today + timedelta(days=offset))

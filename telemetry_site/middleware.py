@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from corsheaders.middleware import CorsMiddleware
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -22,8 +23,8 @@ from telemetry_site.monitoring import instruments
 
 logger = logging.getLogger("telemetry.access")
 
-# Asked by a load balancer, by whatever name it knows the machine.
-ANY_HOST = frozenset({"/healthz", "/readyz"})
+# Asked by a load balancer, by whatever name it knows the machine; by Prometheus if it has a token.
+ANY_HOST = frozenset({"/healthz", "/readyz", *(["/metrics"] if settings.METRICS_TOKEN else [])})
 # Requests that no route takes, as they are counted.
 UNROUTED = "unrouted"
 

@@ -4,7 +4,18 @@ from collections.abc import Mapping, Sequence
 
 from django.conf import settings
 
-from telemetry_site.openapi import RETRY_AFTER, Object, answer, examples, operation, schema
+from telemetry_site.openapi import (
+    CHALLENGE,
+    HEADERS,
+    RETRY_AFTER,
+    WRONG_ONLY,
+    Object,
+    answer,
+    examples,
+    operation,
+    refusal,
+    schema,
+)
 
 TAGS: list[Object] = [
     {"name": "Ingest", "description": "What clients send, and what became of it."},
@@ -57,12 +68,18 @@ SECURITY: Object = {
         "name": "key",
         "description": "For beacons, which can set no headers: publishable keys (`ingest_…`) only.",
     },
+    "metricsToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The server's `TELEMETRY_METRICS_TOKEN`.",
+    },
 }
 # How a view identifies its callers, by its authentication classes -> the schemes that do.
 SCHEMES: Mapping[str, Sequence[Object]] = {
     "KeyAuthentication": [{"apiKey": []}, {"bearer": []}],
     "TokenAuthentication": [{"bearer": []}],
     "UrlKeyAuthentication": [{"urlKey": []}],
+    "ScrapeAuthentication": [{"metricsToken": []}, {}],
     "KeylessAuthentication": [{}] if settings.ANONYMOUS_PROJECT else [],
 }
 
@@ -127,5 +144,38 @@ READY = operation(
             examples(disk={"status": "not ready", "checks": {**_FINE, "disk": _FULL}}),
             RETRY_AFTER,
         ),
+    },
+)
+
+# --- metrics ---
+
+ONLY_FROM_HERE = (
+    "Only this machine may read this, and directly. Set TELEMETRY_METRICS_TOKEN on the server, and "
+    "send it as Authorization: Bearer."
+)
+WRONG_BEARER = "Send the server's TELEMETRY_METRICS_TOKEN as Authorization: Bearer."
+_SCRAPED = """\
+# HELP telemetry_requests_total Requests answered, by the route's name and the status.
+# TYPE telemetry_requests_total counter
+telemetry_requests_total{route="events",status="200"} 1024.0
+"""
+
+SCRAPE = operation(
+    "Operations",
+    "How is it doing?",
+    "For Prometheus: what the processes here have counted, and how the service is. Where the "
+    "server has a `TELEMETRY_METRICS_TOKEN`, `Authorization: Bearer` must carry it; where it has "
+    "none, requests from the same machine alone are answered, and none that a proxy passes on.",
+    {
+        **WRONG_ONLY,
+        200: {
+            "description": "The metrics, in Prometheus' text format.",
+            "headers": HEADERS,
+            "content": {
+                "text/plain": {"schema": {"type": "string"}, "examples": examples(some=_SCRAPED)}
+            },
+        },
+        401: refusal(401, "Not the server's token.", {"invalid_token": WRONG_BEARER}, CHALLENGE),
+        403: refusal(403, "The server has no token.", {"token_needed": ONLY_FROM_HERE}),
     },
 )

@@ -135,7 +135,8 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # asked by a load balancer from inside
+# Asked from inside, by a load balancer or Prometheus.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
@@ -280,6 +281,13 @@ BACKLOG_ALARM_SECONDS = env_int("TELEMETRY_BACKLOG_ALARM_SECONDS", 60, least=5)
 
 # Where the processes of one `up` count together.
 METRICS_DIR = DATA_DIR / "metrics"
+# What a scraper must send; without one /metrics answers direct requests from this machine only.
+METRICS_TOKEN = env_str("TELEMETRY_METRICS_TOKEN")
+if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
+    raise ImproperlyConfigured(
+        "TELEMETRY_METRICS_TOKEN must be at least 16 characters long (for example: "
+        "openssl rand -hex 32)."
+    )
 
 # --- Processes that `manage.py up` runs ----------------------------------------------------------
 

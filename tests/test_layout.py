@@ -50,7 +50,10 @@ PURE_OF_PRIVACY = ("privacy.scrubbing", "privacy.subjects", "privacy.consent")
 # The parts of the site that put the apps together.
 JOINTS = tuple(
     f"telemetry_site.{name}"
-    for name in ("settings", "urls", "admin", "checks", "beat", "celery", "management")
+    for name in (
+        *("settings", "urls", "admin", "checks", "beat", "celery", "management"),
+        *("monitoring.figures", "monitoring.views"),
+    )
 )
 
 # Who -> what it must never import. Data flows one way; nothing downstream calls back up.

@@ -31,6 +31,7 @@ ROUTES = {
     "v1/query/accounting": ("/v1/query/accounting", {"GET", "HEAD"}),
     "healthz": ("/healthz", {"GET", "HEAD"}),
     "readyz": ("/readyz", {"GET", "HEAD"}),
+    "metrics": ("/metrics", {"GET", "HEAD"}),
     "api/schema/": ("/api/schema/", {"GET", "HEAD"}),
     "api/schema/docs/": ("/api/schema/docs/", {"GET", "HEAD"}),
 }

@@ -38,6 +38,7 @@ STATUSES = {
     "/v1/info": {200, 400},
     "/healthz": {200},
     "/readyz": {200, 503},
+    "/metrics": {200, 400, 401, 403},
 }
 # What tells clients a code -> which of its arguments that is.
 TELLS = {"MalformedBatch": 0, "InvalidRecord": 0, "Rejection": 1, "error_response": 1, "one_of": 3}
@@ -134,7 +135,8 @@ def test_who_needs_a_key_says_where_to_put_it(name: str) -> None:
     operation = OPERATIONS[name]
     ways = {scheme for way in operation["security"] for scheme in way}
     assert ways <= DOCUMENT["components"]["securitySchemes"].keys()
-    assert ({"apiKey", "bearer"} <= ways) == ("401" in operation["responses"])
+    asks = {"apiKey", "bearer"} <= ways or ways == {"metricsToken"}
+    assert asks == ("401" in operation["responses"])
     assert ("urlKey" in ways) == (operation["tags"] == ["Ingest"])
 
 
