@@ -1,0 +1,156 @@
+"""The alerts as one table of data, from which `deploy/prometheus/alerts.yml` is made.
+
+Each says what to do in the runbook. Several `manage.py up` tell the same of the database: what is
+so for all of them is asked with min or max, so that it is one alert.
+"""
+
+from dataclasses import dataclass
+
+RUNBOOK = "docs/operations.md#when-something-is-wrong"
+WARNING, CRITICAL = "warning", "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert: it fires once `expression` has held for so long."""
+
+    name: str
+    expression: str
+    lasting: str
+    severity: str
+    summary: str
+
+
+def _check(name: str) -> str:
+    return f'min(telemetry_check_ok{{check="{name}"}}) == 0'
+
+
+ALERTS = (
+    Alert(
+        "TelemetryDown",
+        'up{job="telemetry"} == 0',
+        "1m",
+        CRITICAL,
+        "{{ $labels.instance }} doesn't answer, or refuses the token.",
+    ),
+    Alert(
+        "TelemetryDatabaseAway",
+        _check("database"),
+        "1m",
+        CRITICAL,
+        "PostgreSQL doesn't answer: clients get 503.",
+    ),
+    Alert(
+        "TelemetryDiskNearlyFull",
+        'telemetry_check_ok{check="disk"} == 0',
+        "1m",
+        CRITICAL,
+        "The data folder's disk on {{ $labels.instance }} is nearly full.",
+    ),
+    Alert(
+        "TelemetryDiskFillsUp",
+        "predict_linear(telemetry_disk_free_bytes[6h], 86400) < 0",
+        "1h",
+        WARNING,
+        "The data folder's disk on {{ $labels.instance }} will be full within a day.",
+    ),
+    Alert(
+        "TelemetryBacklogTooOld",
+        _check("backlog"),
+        "1m",
+        CRITICAL,
+        "Accepted batches wait too long to be stored.",
+    ),
+    Alert(
+        "TelemetryWorkerClaimsNothing",
+        _check("storing"),
+        "1m",
+        CRITICAL,
+        "Batches wait, and no worker takes them.",
+    ),
+    Alert(
+        "TelemetryWorkerGone",
+        _check("worker"),
+        "1m",
+        CRITICAL,
+        "No worker for batches runs.",
+    ),
+    Alert(
+        "TelemetryQueueUnattended",
+        "max by (queue) (telemetry_queue_workers) == 0",
+        "2m",
+        CRITICAL,
+        "No worker takes the tasks of the queue {{ $labels.queue }}.",
+    ),
+    Alert(
+        "TelemetryQueuePaused",
+        "max by (queue) (telemetry_queue_paused) == 1",
+        "1h",
+        WARNING,
+        "The queue {{ $labels.queue }} has been paused for an hour.",
+    ),
+    Alert(
+        "TelemetryBeatGone",
+        _check("beat"),
+        "2m",
+        CRITICAL,
+        "Nobody runs the schedules: no sweep of the ledger, no new partitions.",
+    ),
+    Alert(
+        "TelemetryPartitionsMissing",
+        _check("partitions"),
+        "15m",
+        CRITICAL,
+        "A table lacks its partition of today or of the next two days.",
+    ),
+    Alert(
+        "TelemetryPartitionsLate",
+        "min by (table) (telemetry_partition_days_ahead) < 6",
+        "2h",
+        WARNING,
+        "{{ $labels.table }} has partitions for {{ $value }} days only: none were made for days.",
+    ),
+    Alert(
+        "TelemetryDeadBatches",
+        "max(delta(telemetry_dead_batches[15m])) > 0",
+        "0m",
+        WARNING,
+        "Batches could not be stored; they are kept for replay.",
+    ),
+    Alert(
+        "TelemetryServerErrors",
+        'sum(rate(telemetry_requests_total{status=~"5.."}[5m])) '
+        "/ sum(rate(telemetry_requests_total[5m])) > 0.01",
+        "5m",
+        CRITICAL,
+        "{{ $value | humanizePercentage }} of the requests are answered with a 5xx.",
+    ),
+    Alert(
+        "TelemetryAcceptSlow",
+        "histogram_quantile(0.99, sum by (le) (rate(telemetry_accept_seconds_bucket[5m]))) > 1",
+        "10m",
+        WARNING,
+        "One batch in a hundred takes {{ $value | humanizeDuration }} or more to accept.",
+    ),
+    Alert(
+        "TelemetryTasksFail",
+        'sum by (task) (rate(telemetry_tasks_total{outcome=~"failed|killed"}[15m])) > 0',
+        "15m",
+        WARNING,
+        "{{ $labels.task }} keeps failing.",
+    ),
+    Alert(
+        "TelemetryRateLimitsOff",
+        'max(telemetry_breaker_open{breaker="rate_limits"}) == 1',
+        "1m",
+        WARNING,
+        "Redis doesn't answer the web processes: nobody is limited.",
+    ),
+    Alert(
+        "TelemetryBrokerAway",
+        _check("broker"),
+        "1m",
+        CRITICAL,
+        "The broker doesn't answer: batches are accepted and wait.",
+    ),
+)
