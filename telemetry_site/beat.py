@@ -5,7 +5,7 @@ import os
 import socket
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler
 
@@ -18,10 +18,16 @@ logger = logging.getLogger(__name__)
 LEASE = "beat"
 LEASE_SECONDS = 15.0
 TICK_SECONDS = 5.0
+_SEEDING = 0x5EED  # any number, as long as nothing else locks it in this database
 
 
+@transaction.atomic
 def seed_schedules() -> None:
     """Write the schedule's defaults where they are missing; what operators changed stays."""
+    with connection.cursor() as cursor:
+        # Of two beats that start at once on an empty database each would make all of them, and of
+        # equal intervals, which nothing forbids, no later start could tell which one it means.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SEEDING])
     for schedule in SCHEDULES:
         interval, _ = IntervalSchedule.objects.get_or_create(
             every=schedule.seconds, period=IntervalSchedule.SECONDS

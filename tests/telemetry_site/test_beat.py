@@ -101,6 +101,27 @@ def test_what_an_operator_deleted_comes_back(schedule: Schedule) -> None:
     assert _row(schedule).enabled
 
 
+def test_beats_that_seed_at_once_make_one_of_each(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    seconds = 9_999_991  # no other schedule's, so that the interval is made too
+    seeded = Schedule(name, "ingest.tasks.expire_claims", seconds, "A test.")
+    monkeypatch.setattr(beat, "SCHEDULES", (seeded,))
+    barrier = threading.Barrier(8)
+
+    def seed(_: int) -> None:
+        try:
+            barrier.wait(10)
+            beat.seed_schedules()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(seed, range(8)))
+    assert PeriodicTask.objects.filter(name=name).count() == 1
+    assert IntervalSchedule.objects.filter(every=seconds).count() == 1
+
+
 # --- leases ---
 
 
