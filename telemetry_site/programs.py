@@ -1,5 +1,6 @@
 """The service's own processes, as `manage.py up` runs them."""
 
+import hashlib
 import os
 import signal
 import sys
@@ -42,7 +43,7 @@ def worker(queue: str) -> Program:
     return _python(
         queue,
         *("celery", "--quiet", "-A", "telemetry_site", "worker"),
-        *("-Q", queue, "-n", f"{queue}@%h", "-c", str(QUEUES[queue])),
+        *("-Q", queue, "-n", f"{queue}-{_instance()}@%h", "-c", str(QUEUES[queue])),
         *("--without-gossip", "--without-mingle", "--loglevel", "WARNING"),
         grace=WORKER_GRACE,
         # When `up` was killed the database goes too: there is nothing left to finish.
@@ -69,6 +70,11 @@ def migrate() -> Program:
 def demo(url: str) -> Program:
     """The simulated fleet, which sends to `url` and ends."""
     return _python(DEMO, str(settings.BASE_DIR / "manage.py"), "demo", url, for_people=True)
+
+
+def _instance() -> str:
+    """What tells this `up` from another one on the same machine: its data folder, in six digits."""
+    return hashlib.sha256(os.fsencode(settings.DATA_DIR)).hexdigest()[:6]
 
 
 def _python(
