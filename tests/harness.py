@@ -40,6 +40,7 @@ RAISED = {
     f"TELEMETRY_RATE_{rule}": "1000000/m"
     for rule in (
         "EVENTS_USER", "EVENTS_IP", "BROWSER_IP", "SNAPSHOT_NODE", "SUBMIT_USER", "METRICS_KEY",
+        "PRIVACY_SUBJECT",
     )
 }  # fmt: skip
 
@@ -199,17 +200,32 @@ class Service:
                     found += [process, *process.children(recursive=True)]
         return found
 
-    @contextlib.contextmanager
-    def database(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection as the application's role, in autocommit."""
-        secrets = json.loads((self.data_dir / "secrets.json").read_text())
+    @property
+    def home(self) -> Path:
+        """Where the embedded servers keep their data and sockets."""
         servers = self.data_dir / "servers"
-        home = servers.resolve() if servers.is_symlink() else self.data_dir
+        return servers.resolve() if servers.is_symlink() else self.data_dir
+
+    def secret(self, name: str) -> str:
+        """One of the instance's secrets."""
+        found: str = json.loads((self.data_dir / "secrets.json").read_text())[name]
+        return found
+
+    def database(self) -> contextlib.AbstractContextManager[psycopg.Connection[Any]]:
+        """A connection as the application's role, in autocommit."""
+        return self._connected("telemetry_app", "app_password")
+
+    def superuser(self) -> contextlib.AbstractContextManager[psycopg.Connection[Any]]:
+        """A connection that may do anything, in autocommit."""
+        return self._connected("postgres", "postgres_password")
+
+    @contextlib.contextmanager
+    def _connected(self, user: str, password: str) -> Iterator[psycopg.Connection[Any]]:
         with psycopg.connect(
-            host=str(home / "run"),
+            host=str(self.home / "run"),
             dbname="telemetry",
-            user="telemetry_app",
-            password=secrets["app_password"],
+            user=user,
+            password=self.secret(password),
             autocommit=True,
             connect_timeout=5,
         ) as connection:

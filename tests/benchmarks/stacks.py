@@ -1,14 +1,11 @@
 """The two stacks that are measured: the service as a user starts it, and the naive one."""
 
-import contextlib
-import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -58,18 +55,6 @@ class Stack(Service):
         """CPU seconds so far, by group."""
         return cpu.usage(self.parents)
 
-    @contextlib.contextmanager
-    def superuser(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection that may do anything, in autocommit."""
-        with psycopg.connect(
-            host=str(self._home() / "run"),
-            dbname="telemetry",
-            user="postgres",
-            password=self._secrets()["postgres_password"],
-            autocommit=True,
-        ) as connection:
-            yield connection
-
     def events(self, connection: psycopg.Connection[Any]) -> int:
         """How many are stored."""
         row = connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()
@@ -79,14 +64,6 @@ class Stack(Service):
     def wait_drained(self, connection: psycopg.Connection[Any], expected: int) -> None:
         """Return once nothing waits any more; `expected` events are stored then."""
         raise NotImplementedError
-
-    def _home(self) -> Path:
-        servers = self.data_dir / "servers"
-        return servers.resolve() if servers.is_symlink() else self.data_dir
-
-    def _secrets(self) -> dict[str, str]:
-        secrets: dict[str, str] = json.loads((self.data_dir / "secrets.json").read_text())
-        return secrets
 
 
 class Ours(Stack):
@@ -148,7 +125,7 @@ class Naive(Stack):
         return self
 
     def wait_drained(self, connection: psycopg.Connection[Any], expected: int) -> None:
-        socket, password = self._home() / "run/redis.sock", self._secrets()["redis_password"]
+        socket, password = self.home / "run/redis.sock", self.secret("redis_password")
         with redis.Redis(unix_socket_path=str(socket), password=password) as broker:
             # Not by counting rows all the time: that would be work of ours on its bill.
             wait(lambda: not broker.llen("ingest"))

@@ -158,16 +158,6 @@ def _waiting(service: Service) -> int:
         return int(row.fetchone()[0])
 
 
-def _home(service: Service) -> Path:
-    servers = service.data_dir / "servers"
-    return servers.resolve() if servers.is_symlink() else service.data_dir
-
-
-def _secret(service: Service, name: str) -> str:
-    found: str = json.loads((service.data_dir / "secrets.json").read_text())[name]
-    return found
-
-
 def found(text: str, planted: dict[str, str]) -> list[str]:
     """Which of the planted are in there, as they are or with their slashes escaped."""
     return [kind for kind, secret in planted.items() if secret in text.replace("\\/", "/")]
@@ -188,8 +178,8 @@ def test_no_answer_holds_any(answers: list[Answer], planted: dict[str, str]) -> 
 @pytest.mark.usefixtures("answers")
 def test_no_table_holds_any(service: Service, planted: dict[str, str]) -> None:
     done = subprocess.run(
-        [PG_DUMP, "--inserts", "-h", _home(service) / "run", "-U", "postgres", "telemetry"],
-        env={**os.environ, "PGPASSWORD": _secret(service, "postgres_password")},
+        [PG_DUMP, "--inserts", "-h", service.home / "run", "-U", "postgres", "telemetry"],
+        env={**os.environ, "PGPASSWORD": service.secret("postgres_password")},
         capture_output=True,
         text=True,
         check=True,
@@ -201,7 +191,7 @@ def test_no_table_holds_any(service: Service, planted: dict[str, str]) -> None:
 
 @pytest.mark.usefixtures("answers")
 def test_redis_holds_none(service: Service, planted: dict[str, str]) -> None:
-    path, password = _home(service) / "run/redis.sock", _secret(service, "redis_password")
+    path, password = service.home / "run/redis.sock", service.secret("redis_password")
     with redis.Redis(unix_socket_path=str(path), password=password) as client:
         keys = list(client.scan_iter())
         text = repr(keys) + repr([_value(client, key) for key in keys])
