@@ -72,6 +72,9 @@ class Project(models.Model):
     signing_version = models.PositiveIntegerField(
         default=1, help_text="Raised to make a new signing secret."
     )
+    signing_overlap_until = models.DateTimeField(
+        null=True, blank=True, help_text="Until then the signing secret before holds too."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ProjectQuerySet.as_manager()
@@ -98,7 +101,24 @@ class Project(models.Model):
 
         Derived, not stored: a database dump holds nothing to sign with.
         """
-        message = f"signing:{self.pk}:{self.signing_version}".encode()
+        return self._signing_secret(self.signing_version)
+
+    @property
+    def signing_secrets(self) -> list[str]:
+        """What a token may be signed with now: the secret before may hold a while longer."""
+        until = self.signing_overlap_until
+        if until is None or until <= timezone.now():
+            return [self.signing_secret]
+        return [self.signing_secret, self._signing_secret(self.signing_version - 1)]
+
+    def rotate_signing_secret(self, overlap: timedelta) -> None:
+        """Make a new signing secret; the one that holds now does for `overlap` longer."""
+        self.signing_version += 1
+        self.signing_overlap_until = timezone.now() + overlap
+        self.save(update_fields=["signing_version", "signing_overlap_until"])
+
+    def _signing_secret(self, version: int) -> str:
+        message = f"signing:{self.pk}:{version}".encode()
         return hmac.new(settings.PEPPER, message, hashlib.sha256).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""`manage.py keys list|create|rotate|revoke`: the API keys of projects."""
+"""`manage.py keys list|create|rotate|revoke|rotate-signing`: projects' keys and signing secrets."""
 
 from argparse import ArgumentParser
 from datetime import timedelta
@@ -11,7 +11,7 @@ from ingest.models import ApiKey, Project
 
 
 class Command(BaseCommand):
-    help = "List, create, rotate and revoke the API keys of projects."
+    help = "List, create, rotate and revoke the API keys of projects, and rotate signing secrets."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -27,9 +27,14 @@ class Command(BaseCommand):
         rotate.add_argument("--overlap-hours", type=float, default=24.0, help="default: 24")
         revoke = actions.add_parser("revoke", help="end a key within seconds")
         revoke.add_argument("key", help="the key, or its prefix of 12 hexadecimal digits")
+        signing = actions.add_parser(
+            "rotate-signing", help="replace the secret that tokens are signed with, and show it"
+        )
+        signing.add_argument("project", help="the project's slug")
+        signing.add_argument("--overlap-hours", type=float, default=24.0, help="default: 24")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, f"_{options['action']}")(options)
+        getattr(self, f"_{options['action'].replace('-', '_')}")(options)
 
     def _list(self, options: dict[str, Any]) -> None:
         keys = _project(options["project"]).keys.order_by("created_at")
@@ -57,16 +62,28 @@ class Command(BaseCommand):
         key = _key(options["key"])
         if not key.is_usable:
             raise CommandError(f"{key} is {key.state}: create a new key instead.")
-        if not 0 <= options["overlap_hours"] <= 24 * 365:
-            raise CommandError("--overlap-hours must be from 0 to 8760.")
-        _, text = key.rotate(timedelta(hours=options["overlap_hours"]))
+        _, text = key.rotate(_overlap(options))
         self.stdout.write(text)
         self.stderr.write(f"{key} works until {key.expires_at:%Y-%m-%d %H:%M} UTC.")
+
+    def _rotate_signing(self, options: dict[str, Any]) -> None:
+        project = _project(options["project"])
+        project.rotate_signing_secret(_overlap(options))
+        self.stdout.write(project.signing_secret)
+        self.stderr.write(
+            f"The secret before holds until {project.signing_overlap_until:%Y-%m-%d %H:%M} UTC."
+        )
 
     def _revoke(self, options: dict[str, Any]) -> None:
         key = _key(options["key"])
         key.revoke()
         self.stdout.write(f"{key} is {key.state}.")
+
+
+def _overlap(options: dict[str, Any]) -> timedelta:
+    if not 0 <= options["overlap_hours"] <= 24 * 365:
+        raise CommandError("--overlap-hours must be from 0 to 8760.")
+    return timedelta(hours=options["overlap_hours"])
 
 
 def _project(slug: str) -> Project:
