@@ -5,7 +5,7 @@
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 
 from privacy.scrubbing import scrub_text
 from telemetry_site.responses import json_response
@@ -39,6 +40,22 @@ STATUS_OF_CODE = {
     "too_complex": 413,
     "unsupported_encoding": 415,
     "unsupported_type": 415,
+}
+# What DRF calls a thing -> what events call it.
+CODES = {
+    "required": "missing_field",
+    "null": "missing_field",
+    "blank": "missing_field",
+    "empty": "missing_field",
+    "invalid": "invalid_type",
+    "not_a_dict": "invalid_type",
+    "max_length": "too_long",
+    "null_characters_not_allowed": "invalid_character",
+    "surrogate_characters_not_allowed": "invalid_character",
+    "min_value": "out_of_range",
+    "max_value": "out_of_range",
+    "max_string_length": "out_of_range",
+    "overflow": "out_of_range",
 }
 TITLES = {
     400: "Invalid payload",
@@ -92,22 +109,32 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse
         headers["WWW-Authenticate"] = challenge
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(max(1, int(wait)))
-    code, details = _words(error.get_full_details())
+    problems = list(_problems(error.get_full_details()))
+    first = problems[0]
+    details = f"{first['field']}: {first['message']}" if "field" in first else first["message"]
     status = error.status_code if error.status_code in TITLES else 400
     # A rate limit says which one it is.
     more = {"policy": error.policy} if hasattr(error, "policy") else {}
-    return error_response(status, code, details, headers=headers, **more)
+    named = [problem for problem in problems if "field" in problem]
+    return error_response(status, first["code"], details, named, headers=headers, **more)
 
 
-def _words(full: Any) -> tuple[str, str]:
-    """Code and sentence of a DRF error, however it nests them."""
+def _problems(full: Any, field: str = "") -> Iterator[dict[str, str]]:
+    """What is wrong, by field, of a DRF error however it nests them."""
     if isinstance(full, list):
-        return _words(full[0])
-    if "message" in full and "code" in full:
-        return str(full["code"]), str(full["message"])
-    field, inner = next(iter(full.items()))
-    code, message = _words(inner)
-    return code, f"{field}: {message}"
+        for inner in full:
+            yield from _problems(inner, field)
+    elif "message" in full and "code" in full:
+        code = CODES.get(full["code"], full["code"])
+        yield {
+            **({"field": field} if field else {}),
+            "code": str(code),
+            "message": str(full["message"]),
+        }
+    else:
+        for name, inner in full.items():
+            path = "" if name == api_settings.NON_FIELD_ERRORS_KEY else str(name)
+            yield from _problems(inner, f"{field}.{path}" if field and path else field or path)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
