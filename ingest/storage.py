@@ -19,6 +19,7 @@ from typing import LiteralString
 from django.db import connection, transaction
 from django.utils import timezone
 
+from ingest import restrictions
 from ingest.attempts import FORGIVEN, attempts
 from ingest.copying import TABLES, Failure, Row, Waiting, copy_rows
 from ingest.partitions import Partitioned
@@ -156,7 +157,7 @@ def _blame(batches: list[Waiting]) -> None:
         [*_keys(batches), MOST_DEATHS],
     )
     dead = [batch for batch in batches if batch.attempts + 1 >= MOST_DEATHS]
-    _count_once_committed(dead, {batch: batch.events for batch in dead})
+    _count_once_committed(dead, {batch: batch.events for batch in dead}, {})
 
 
 def _keys(batches: Iterable[Waiting]) -> tuple[list[date], list[int]]:
@@ -168,32 +169,40 @@ def _keys(batches: Iterable[Waiting]) -> tuple[list[date], list[int]]:
 def _store(group: list[Waiting]) -> None:
     """Copy the group's events and settle its batches, within the caller's transaction."""
     rows, unreadable = _read(group)
+    rows, left_out = restrictions.leave_out(rows)
     rows, failures = _sort(rows)
     failures += copy_rows(rows)
     failed: dict[Waiting, list[Failure]] = defaultdict(list)
     for failure in failures:
         failed[failure.row.batch].append(failure)
+    _count_suppressed(left_out)
     _mark_stored([batch for batch in group if batch not in failed and batch not in unreadable])
     dead = {batch: _mark_dead(batch, failures) for batch, failures in failed.items()}
     for batch, error in unreadable.items():
         _bury(batch, error)
         dead[batch] = batch.events
-    _count_once_committed(group, dead)
+    _count_once_committed(group, dead, left_out)
 
 
-def _count_once_committed(batches: list[Waiting], dead: Mapping[Waiting, int]) -> None:
-    """Tell the metrics what became of these batches, of which so many events each are dead."""
-    transaction.on_commit(partial(_count, batches, dead))
+def _count_once_committed(
+    batches: list[Waiting], dead: Mapping[Waiting, int], suppressed: Mapping[Waiting, int]
+) -> None:
+    """Tell the metrics what became of these batches: so many events of each aren't stored."""
+    transaction.on_commit(partial(_count, batches, dead, suppressed))
 
 
-def _count(batches: list[Waiting], dead: Mapping[Waiting, int]) -> None:
+def _count(
+    batches: list[Waiting], dead: Mapping[Waiting, int], suppressed: Mapping[Waiting, int]
+) -> None:
     now = timezone.now()
     for batch in batches:
-        lost = dead.get(batch, 0)
-        if lost:
-            instruments.events(batch.format, "dead").inc(lost)
-        if lost < batch.events:
-            instruments.events(batch.format, "stored").inc(batch.events - lost)
+        stored = batch.events
+        for outcome, of_batch in (("dead", dead), ("suppressed", suppressed)):
+            if count := of_batch.get(batch, 0):
+                instruments.events(batch.format, outcome).inc(count)
+                stored -= count
+        if stored > 0:
+            instruments.events(batch.format, "stored").inc(stored)
             if not batch.replayed:
                 seconds = (now - batch.received_at).total_seconds()
                 instruments.accepted_to_stored_seconds(batch.format).observe(seconds)
@@ -236,6 +245,15 @@ def _kept_since(table: Partitioned) -> int:
 def _about(batch: Waiting) -> AbstractContextManager[None]:
     """Around lines about one batch, which then name it and the request that brought it."""
     return logs.about(batch_id=str(batch.batch_id), request_id=batch.request_id)
+
+
+def _count_suppressed(left_out: dict[Waiting, int]) -> None:
+    """Count what persons don't let be stored; before the rest of a batch is counted as stored."""
+    for batch, items in left_out.items():
+        execute(
+            "UPDATE ingest_batch SET suppressed = suppressed + %s WHERE day = %s AND id = %s",
+            [items, batch.day, batch.id],
+        )
 
 
 def _mark_stored(batches: list[Waiting]) -> None:

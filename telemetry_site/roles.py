@@ -1,8 +1,9 @@
 """What the application's database role may do, granted by the owner after every migration.
 
-The owner has every table; the application reads and writes rows. The exceptions are the tables
-partitioned by range: only an owner may attach and detach partitions, which the application does
-every day, so it owns those, and a schema of its own to create the partitions in.
+The owner has every table; the application reads and writes rows. The exceptions are the audit log,
+to which it may only append, and the tables partitioned by range: only an owner may attach and
+detach partitions, which the application does every day, so it owns those, and a schema of its own
+to create the partitions in.
 """
 
 from django.conf import settings
@@ -12,6 +13,8 @@ from django.db.backends.utils import CursorWrapper
 
 PARTITIONS_SCHEMA = "partitions"
 READ_ONLY = "django_migrations"
+# What is written stays: not even the application may change it.
+APPEND_ONLY = ("privacy_auditentry",)
 
 # Everything in "public" that the role who asks has the rights of the owner over.
 OURS = """
@@ -69,6 +72,8 @@ def _grant_rows(cursor: CursorWrapper, application: str) -> None:
     cursor.execute(f"GRANT SELECT ON {READ_ONLY} TO {application}")
     if tables := _names(cursor, OURS, (["r", "p"], READ_ONLY)):
         cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {application}")
+    for table in APPEND_ONLY:
+        cursor.execute(f"REVOKE UPDATE, DELETE ON {table} FROM {application}")
     if sequences := _names(cursor, OURS, (["S"], "")):
         cursor.execute(f"GRANT USAGE ON SEQUENCE {sequences} TO {application}")
 

@@ -88,7 +88,7 @@ _ALL = (
     # --- storage ---
     Metric(
         "telemetry_events_total", COUNTER, ("format", "outcome"), "events",
-        "Events by what became of them: stored, duplicate, rejected, dead. "
+        "Events by what became of them: stored, duplicate, rejected, suppressed, dead. "
         "Of a replayed batch they are counted again.",
         (
             Panel("Storage", "Events by outcome", "short",

@@ -1,0 +1,80 @@
+"""Leaving out what persons don't let be stored: whose erasure was asked for, or who refused it.
+
+An erasure commits its restriction, and then waits for all storing that began before it
+(`await_storing`): what comes after sees the restriction.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from ingest.copying import Row, Waiting
+from ingest.prepared import execute
+from ingest.records import StoredRecord
+from privacy.consent import Restriction
+
+# Advisory locks of this kind, one a project: storing shares it, an erasure has it for a moment.
+_STORING = 0x73746F72  # "stor"
+
+
+def leave_out(rows: list[Row]) -> tuple[list[Row], dict[Waiting, int]]:
+    """The rows that may be stored, and of each batch how many items may not.
+
+    Within the transaction that stores them: restrictions hold until it ends.
+    """
+    people = {
+        (row.batch.project_id, row.record.subject) for row in rows if row.record.subject is not None
+    }
+    if not people:
+        return rows, {}
+    restrictions = _restrictions(people)
+    if not restrictions:
+        return rows, {}
+    kept: list[Row] = []
+    left_out: dict[Waiting, set[int]] = defaultdict(set)
+    for row in rows:
+        if _forbidden(row, restrictions):
+            left_out[row.batch].add(row.record.position)
+        else:
+            kept.append(row)
+    return kept, {batch: len(positions) for batch, positions in left_out.items()}
+
+
+def await_storing(project_id: int) -> None:
+    """Wait until nothing is being stored that may have begun without a restriction just committed.
+
+    In a transaction of its own.
+    """
+    execute("SELECT pg_advisory_xact_lock(%s, %s)", [_STORING, project_id])
+
+
+def _restrictions(people: set[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], Restriction]:
+    """Of these persons (project, subject), what isn't stored of them; most are in it not at all."""
+    # In order, so that two who store for several projects never wait for each other.
+    projects = sorted({project for project, _ in people})
+    execute(
+        "SELECT pg_advisory_xact_lock_shared(%s, project) FROM unnest(%s::int4[]) AS project",
+        [_STORING, projects],
+    )
+    # A statement of its own: it sees what was committed while the lock was waited for.
+    # Index: restriction_of_a_person.
+    found = execute(
+        """
+        SELECT project_id, subject, suppressed, refused FROM privacy_personrestriction
+        JOIN unnest(%s::int4[], %s::bytea[]) AS asked (project_id, subject)
+            USING (project_id, subject)
+        """,
+        [[project for project, _ in people], [subject for _, subject in people]],
+    )
+    return {
+        (project, bytes(subject)): Restriction(suppressed, frozenset(refused))
+        for project, subject, suppressed, refused in found
+    }
+
+
+def _forbidden(row: Row, restrictions: Mapping[tuple[int, bytes], Restriction]) -> bool:
+    record = row.record
+    if record.subject is None:
+        return False
+    restriction = restrictions.get((row.batch.project_id, record.subject))
+    category = record.category if isinstance(record, StoredRecord) else None
+    return restriction is not None and restriction.forbids(category)
