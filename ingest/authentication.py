@@ -44,12 +44,14 @@ def refuse(request: Request, details: str, code: str) -> NoReturn:
     raise exceptions.AuthenticationFailed(details, code=code)
 
 
-class _Authentication(BaseAuthentication):
+class BearerAuthentication(BaseAuthentication):
+    """What a refusal asks for."""
+
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="telemetry"'
 
 
-class KeyAuthentication(_Authentication):
+class KeyAuthentication(BearerAuthentication):
     """`X-API-Key: <key>` or `Authorization: Bearer <key>`; `granted(request)` is what it grants."""
 
     def authenticate(self, request: Request) -> tuple[None, Grant] | None:
@@ -62,7 +64,7 @@ class KeyAuthentication(_Authentication):
         return None, grant
 
 
-class UrlKeyAuthentication(_Authentication):
+class UrlKeyAuthentication(BearerAuthentication):
     """`?key=`, for beacons, which can't set headers: publishable keys only."""
 
     def authenticate(self, request: Request) -> tuple[None, Grant] | None:
@@ -77,7 +79,7 @@ class UrlKeyAuthentication(_Authentication):
         return None, grant
 
 
-class TokenAuthentication(_Authentication):
+class TokenAuthentication(BearerAuthentication):
     """`Authorization: Bearer <JWT>`, signed with the project's signing secret, to send only."""
 
     def authenticate(self, request: Request) -> tuple[None, Grant] | None:
@@ -90,7 +92,7 @@ class TokenAuthentication(_Authentication):
             refuse(request, str(error), "invalid_token")
 
 
-class KeylessAuthentication(_Authentication):
+class KeylessAuthentication(BearerAuthentication):
     """Nobody: pages of an origin whose project takes them so, and the instance's own project."""
 
     def authenticate(self, request: Request) -> tuple[None, Grant] | None:

@@ -38,6 +38,7 @@ RULES = {
         Rule("snapshot.node", "node", "10/m", "one node's snapshots"),
         Rule("metrics.key", "key", "6000/m", "batches of metrics with one key"),
         Rule("submit.user", "user_or_caller", "30/m,1000/h", "one user's or caller's submissions"),
+        Rule("privacy.subject", "user", "10/h,100/d", "requests about one person's data"),
         Rule("query.key", "key", "600/m", "questions with one key"),
         Rule("auth.ip", "address", "20/m", "failed authentications from one address"),
     )

@@ -11,7 +11,8 @@ from telemetry_site.schema import DESCRIPTION, SCHEMES, SECURITY, TAGS
 
 
 class Inspector(AutoSchema):
-    """Takes what a view says itself: its `operation`, and how it tells who is calling."""
+    """Takes what a view says itself: its `operation` (or `operations`, by method), and how it
+    tells who is calling."""
 
     def get_operation(
         self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any
@@ -20,7 +21,7 @@ class Inspector(AutoSchema):
         view: Any = self.view
         operation = {
             "operationId": "_".join(re.findall(r"\w+", f"{method.lower()} {path}")),
-            **view.operation,
+            **(view.operations[method.lower()] if hasattr(view, "operations") else view.operation),
             "security": security(view),
         }
         if rules := getattr(view, "rules", ()):

@@ -20,6 +20,7 @@ from telemetry_site.openapi import (
 TAGS: list[Object] = [
     {"name": "Ingest", "description": "What clients send, and what became of it."},
     {"name": "Queries", "description": "What was sent, in numbers. Needs the secret key."},
+    {"name": "Privacy", "description": "One person's data: a copy, its erasure, consent."},
     {"name": "Operations", "description": "Is the service there, and what does it take?"},
 ]
 _LIMITS = ", ".join(f"`{rule}` {rate}" for rule, rate in settings.RATE_LIMITS.items())
@@ -60,7 +61,8 @@ SECURITY: Object = {
         "type": "http",
         "scheme": "bearer",
         "description": "The same keys; to send, also a JWT (HS256) signed with the project's "
-        "signing secret: `aud` the project's slug, `scope` `ingest`.",
+        "signing secret: `aud` the project's slug, `scope` `ingest`; about one person a subject "
+        "token, `scope` `privacy`.",
     },
     "urlKey": {
         "type": "apiKey",
@@ -78,6 +80,7 @@ SECURITY: Object = {
 SCHEMES: Mapping[str, Sequence[Object]] = {
     "KeyAuthentication": [{"apiKey": []}, {"bearer": []}],
     "TokenAuthentication": [{"bearer": []}],
+    "SubjectAuthentication": [{"bearer": []}],
     "UrlKeyAuthentication": [{"urlKey": []}],
     "ScrapeAuthentication": [{"metricsToken": []}, {}],
     "KeylessAuthentication": [{}] if settings.ANONYMOUS_PROJECT else [],

@@ -8,6 +8,7 @@ from telemetry_site.monitoring.views import ScrapeView
 
 urlpatterns = [
     path("", include("ingest.urls")),
+    path("", include("privacy.urls")),
     path("", include("aggregation.urls")),
     path("healthz", health.HealthView.as_view(), name="healthz"),
     path("readyz", health.ReadyView.as_view(), name="readyz"),

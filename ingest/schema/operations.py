@@ -56,6 +56,16 @@ GZIPPED: Object = {
 }
 
 
+def request_body(body: Object, shown: Object) -> Object:
+    """A JSON body: as it is, as browsers' beacons name it, or compressed."""
+    content = {
+        "application/json": {"schema": body, "examples": shown},
+        "text/plain": {"schema": body, "examples": shown},
+        "application/gzip": {"schema": GZIPPED},
+    }
+    return {"required": True, "content": content}
+
+
 def _sending(
     summary: str,
     description: str,
@@ -66,18 +76,13 @@ def _sending(
     parameters: Sequence[Object] = SENDER,
 ) -> Object:
     """An endpoint that takes a batch in some format."""
-    content = {
-        "application/json": {"schema": body, "examples": shown},
-        "text/plain": {"schema": body, "examples": shown},
-        "application/gzip": {"schema": GZIPPED},
-    }
     return operation(
         "Ingest",
         summary,
         description,
         {**REFUSALS, 400: answers.refused(codes), 413: TOO_LARGE, 415: UNSUPPORTED, **answer},
         (*parameters, ENCODING),
-        {"required": True, "content": content},
+        request_body(body, shown),
     )
 
 

@@ -38,6 +38,10 @@ checks.negative_data_rejection.enabled = false
 [[operations]]
 include-tag = "Queries"
 headers = {{ "X-API-Key" = "{secret_key}" }}
+
+[[operations]]
+include-tag = "Privacy"
+headers = {{ "X-API-Key" = "{secret_key}" }}
 """
 
 

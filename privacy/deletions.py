@@ -1,0 +1,80 @@
+"""Asking for one's erasure, looking after it, and thinking better of it."""
+
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from privacy import audit, restrictions
+from privacy.models import DeletionRequest, DeletionToken
+
+# Erasure begins when this is over, so that there is a day left to be complete on day 30.
+DEFAULT_GRACE = timedelta(days=29)
+
+
+class TooLate(Exception):
+    """What is erased, or being erased, can't be cancelled; `state` says how far it is."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(state)
+        self.state = state
+
+
+def ask(
+    project_id: int,
+    subject: bytes,
+    actor: str,
+    grace: timedelta = DEFAULT_GRACE,
+    request_timestamp: datetime | None = None,
+) -> tuple[DeletionRequest, str]:
+    """Write a person's wish down; the request, and a new token for it.
+
+    From the commit on nothing of theirs is stored. While a request is open asking again starts no
+    second one, but may let it begin earlier.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        # The lock on the person's row also lets one at a time ask for the same person.
+        restrictions.suppress(project_id, subject)
+        request, created = DeletionRequest.objects.open().get_or_create(
+            project_id=project_id,
+            subject=subject,
+            defaults={
+                "requested_at": now,
+                "due_at": now + grace,
+                "request_timestamp": request_timestamp,
+            },
+        )
+        if not created and now + grace < request.due_at:
+            request.due_at = now + grace
+            request.save(update_fields=["due_at"])
+        token = DeletionToken.issue(request)
+        audit.record(
+            "deletion.asked" if created else "deletion.asked_again",
+            actor,
+            project_id=project_id,
+            of=str(request.pk),
+            due_at=request.due_at.isoformat(),
+        )
+    return request, token
+
+
+def cancel(request: DeletionRequest, actor: str) -> DeletionRequest:
+    """End a request before its erasure begins. Raises TooLate; one that is cancelled stays so."""
+    if request.subject is None:
+        if request.state == DeletionRequest.State.CANCELLED:
+            return request
+        raise TooLate(request.state)
+    with transaction.atomic():
+        restrictions.hold(request.project_id, bytes(request.subject))
+        held = DeletionRequest.objects.select_for_update().get(pk=request.pk)
+        if held.state == DeletionRequest.State.CANCELLED:
+            return held
+        if held.state != DeletionRequest.State.PENDING or held.subject is None:
+            raise TooLate(held.state)
+        restrictions.unsuppress(held.project_id, bytes(held.subject))
+        held.state = DeletionRequest.State.CANCELLED
+        held.finished_at = timezone.now()
+        held.save(update_fields=["state", "finished_at"])
+        audit.record("deletion.cancelled", actor, project_id=held.project_id, of=str(held.pk))
+    return held

@@ -1,0 +1,83 @@
+"""What persons let be stored: consent by category, and the stop that an erasure begins with.
+
+Storing reads these rows (`ingest.restrictions`); this module is their only writer.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from django.db import transaction
+from django.utils import timezone
+
+from ingest import restrictions
+from ingest.records import CATEGORIES
+from privacy.models import ConsentChange, PersonRestriction
+
+
+def of(project_id: int, subject: bytes) -> PersonRestriction:
+    """What holds for a person now; a row that isn't saved where nothing does."""
+    found = PersonRestriction.objects.filter(project_id=project_id, subject=subject).first()
+    return found or PersonRestriction(project_id=project_id, subject=subject)
+
+
+def consent(project_id: int, subject: bytes, answers: Mapping[str, bool]) -> PersonRestriction:
+    """Keep a person's answers by category, in the caller's transaction; what holds then.
+
+    Whoever was suppressed and grants something opts in again, to that alone.
+    """
+    held = hold(project_id, subject)
+    refused = set(CATEGORIES) if held.suppressed else set(held.refused)
+    refused -= {name for name, granted in answers.items() if granted}
+    refused |= {name for name, granted in answers.items() if not granted}
+    if any(answers.values()):
+        held.suppressed = False
+    held.refused = [] if held.suppressed else sorted(refused)
+    held.save()
+    now = timezone.now()
+    ConsentChange.objects.bulk_create(
+        ConsentChange(
+            project_id=project_id, subject=subject, category=name, granted=granted, changed_at=now
+        )
+        for name, granted in sorted(answers.items())
+    )
+    return held
+
+
+def suppress(project_id: int, subject: bytes) -> None:
+    """Let nothing more of a person be stored, in the caller's transaction."""
+    held = hold(project_id, subject)
+    held.suppressed = True
+    held.save()
+
+
+def unsuppress(project_id: int, subject: bytes) -> None:
+    """Let be stored again what the person hasn't refused, in the caller's transaction."""
+    held = hold(project_id, subject)
+    held.suppressed = False
+    held.save()
+
+
+def bury(project_id: int, subject: bytes) -> None:
+    """Keep of a person's restrictions the tombstone alone, in the caller's transaction."""
+    PersonRestriction.objects.filter(project_id=project_id, subject=subject).update(refused=[])
+
+
+def await_storing(project_id: int) -> None:
+    """Return once all that is stored from now on knows what was committed before."""
+    with transaction.atomic():
+        restrictions.await_storing(project_id)
+
+
+def unknown_categories(names: Iterable[str]) -> list[str]:
+    """Of these words those that are no category."""
+    return sorted(set(names) - CATEGORIES)
+
+
+def hold(project_id: int, subject: bytes) -> PersonRestriction:
+    """The person's row, locked until the transaction ends; made where there was none.
+
+    Whoever changes anything about a person takes this lock first.
+    """
+    PersonRestriction.objects.bulk_create(
+        [PersonRestriction(project_id=project_id, subject=subject)], ignore_conflicts=True
+    )
+    return PersonRestriction.objects.select_for_update().get(project_id=project_id, subject=subject)
