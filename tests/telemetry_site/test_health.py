@@ -145,7 +145,11 @@ def test_a_database_that_does_not_answer_makes_it_not_ready_in_time(own: Service
     assert answer.status == 503
     assert "retry-after" in answer.headers
     found = answer.json["checks"]
-    assert found["database"]["detail"] == "no answer within 3 s"
+    # As long as a kept connection is waited for; a new one gives up by itself, at about that time.
+    assert found["database"]["detail"] in (
+        "no answer within 3 s",
+        "does not answer (OperationalError)",
+    )
     assert found["broker"]["ok"]
     wait_for(lambda: own.request("GET", "/readyz").status == 200, SEEN_SECONDS, "its return")
 
