@@ -20,7 +20,8 @@ from telemetry_site.redis_client import REDIS_ERRORS, redis_client
 
 logger = logging.getLogger(__name__)
 
-# Raised whenever a project or a key changes: processes that see it forget what they remember.
+# Raised whenever a project, a key or a block changes: processes that see it forget what they
+# remember.
 GENERATION = "telemetry:generation"
 # The minutes that have violations, and of each one a hash: field -> count.
 MINUTES = "telemetry:violations"
@@ -121,7 +122,7 @@ class Counters:
         return counts
 
     def announce_change(self) -> None:
-        """Let all processes forget projects and keys. With Redis away they do within seconds."""
+        """Let all processes forget what they remember. With Redis away they do within seconds."""
         try:
             self._redis.incr(GENERATION)
         except REDIS_ERRORS as error:

@@ -1,4 +1,4 @@
-"""What a process remembers of projects and keys for a few seconds.
+"""What a process remembers of projects, keys and blocks for a few seconds.
 
 So the hot path asks the database nothing about a caller it knows, and a flood of made-up keys can't
 fill the memory. A change is seen at a process's next limited request, by the counters' generation;
@@ -6,14 +6,17 @@ with Redis away once `TELEMETRY_KEY_CACHE_SECONDS` have passed.
 """
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from ipaddress import ip_network
 from typing import Any, TypeVar, cast
 
 from cachetools import TTLCache
 from django.conf import settings
 
+from ingest.addresses import Address
 from ingest.counters import counters
-from ingest.models import ApiKey, Project
+from ingest.models import ApiKey, Block, Project
 
 T = TypeVar("T")
 
@@ -47,7 +50,64 @@ class Memory:
         return found
 
 
+class Blocks:
+    """What is blocked, and until when (seconds since 1970)."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self._keys: dict[int, float] = {}
+        # IP version and bits of the host -> network without them -> until when.
+        self._networks: dict[tuple[int, int], dict[int, float]] = {}
+        for block in blocks:
+            until = block.until.timestamp()
+            if block.api_key_id is not None:
+                _extend(self._keys, block.api_key_id, until)
+                continue
+            network = ip_network(block.network)
+            host = network.max_prefixlen - network.prefixlen
+            of_this_size = self._networks.setdefault((network.version, host), {})
+            _extend(of_this_size, int(network.network_address) >> host, until)
+
+    def __bool__(self) -> bool:
+        return bool(self._keys or self._networks)
+
+    def of_address(self, address: Address) -> float:
+        """Until when the address is blocked; 0 where it isn't and never was."""
+        number = int(address)
+        return max(
+            (
+                networks.get(number >> host, 0)
+                for (version, host), networks in self._networks.items()
+                if version == address.version
+            ),
+            default=0,
+        )
+
+    def of_key(self, key_id: int) -> float:
+        """Until when the key is blocked; 0 where it isn't and never was."""
+        return self._keys.get(key_id, 0)
+
+
+def _extend(ends: dict[int, float], of: int, until: float) -> None:
+    ends[of] = max(until, ends.get(of, 0))
+
+
 memory = Memory()
+# The blocks, the generation they are of, and how long they may be believed. Every request asks:
+# this is a tenth of what `Memory` takes.
+_blocks: tuple[Blocks, int, float] = (Blocks(()), 0, 0)
+
+
+def blocks() -> Blocks:
+    """All that holds now, as it was at most a few seconds ago."""
+    global _blocks
+    known, generation, end = _blocks
+    if generation == counters.generation and time.monotonic() < end:
+        return known
+    # Asked after the generation was read: what changes meanwhile is looked up again.
+    generation, end = counters.generation, time.monotonic() + settings.KEY_CACHE_SECONDS
+    found = Blocks(Block.objects.active())
+    _blocks = (found, generation, end)
+    return found
 
 
 def key(prefix: str) -> ApiKey | None:

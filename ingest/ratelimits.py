@@ -78,8 +78,13 @@ def _address(caller: Caller) -> str | None:
     return caller.address or None
 
 
+def key_of(key_id: int) -> str:
+    """What a rule counts by that counts by key."""
+    return f"key {key_id}"
+
+
 def _key(caller: Caller) -> str | None:
-    return f"key {caller.key_id}" if caller.key_id is not None else None
+    return key_of(caller.key_id) if caller.key_id is not None else None
 
 
 def _user(caller: Caller) -> str | None:
@@ -156,7 +161,7 @@ class Limiter:
     def _counter(self, name: str, key: str, window: Window) -> tuple[Counter, int]:
         """The counter of a window, and the seconds until it starts anew."""
         caller = self.caller
-        hashed = _keyed_hash(f"{name} {caller.project_id} {key}")
+        hashed = hashed_caller(name, caller.project_id, key)
         usage = get_usage(
             caller.request,
             group=name,
@@ -165,7 +170,7 @@ class Limiter:
             increment=True,
         )
         counter, seconds = cast("CounterKeys", caches["ratelimit"]).noted
-        field = f"{caller.project_id or ''}|{name}|{hashed}|{caller.network}"
+        field = violation_field(caller, name, hashed)
         # At a time left of 0 the window is still closed.
         return Counter(counter, seconds, window.quota, field), usage["time_left"] + 1
 
@@ -173,5 +178,12 @@ class Limiter:
 _parsed = cache(windows)
 
 
-def _keyed_hash(text: str) -> str:
+def hashed_caller(rule: str, project_id: int | None, key: str) -> str:
+    """What stands for a caller where its counters and violations are kept."""
+    text = f"{rule} {project_id} {key}"
     return hmac.digest(settings.PEPPER, b"limit:" + text.encode(), "sha256")[:8].hex()
+
+
+def violation_field(caller: Caller, rule: str, hashed: str) -> str:
+    """What a violation is noted under (see `violations`)."""
+    return f"{caller.project_id or ''}|{rule}|{hashed}|{caller.network}"

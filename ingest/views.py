@@ -106,7 +106,7 @@ class IntakeView(LimitedView):
         caller = self.limiter.caller
         caller.user = caller.user or decoded.user_id
         caller.node, caller.decoded = decoded.node, True
-        self.limiter.check()
+        self.check_limits()
 
     def answer(self, arrival: intake.Arrival, receipt: intake.Receipt) -> HttpResponse:
         """What the client of an accepted batch is told."""
@@ -193,7 +193,7 @@ class SnapshotView(IntakeView):
     operation = operations.SNAPSHOT
 
 
-class BatchView(APIView):
+class BatchView(LimitedView):
     """`GET /v1/batches/{batch_id}`: did it arrive, and what became of its events?"""
 
     authentication_classes = SENDERS

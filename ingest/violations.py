@@ -13,7 +13,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from ingest.counters import MINUTES, violations_key
-from ingest.models import RateLimitViolation
+from ingest.models import Block, RateLimitViolation
 from telemetry_site.redis_client import redis_client
 
 _FIELDS = ["minute", "project", "rule", "key", "network"]
@@ -34,6 +34,7 @@ def flush() -> None:
         client.close()
     oldest = timezone.now() - timedelta(days=settings.VIOLATION_RETENTION_DAYS)
     RateLimitViolation.objects.filter(minute__lt=oldest).delete()
+    Block.objects.forget_ended()
 
 
 def _rows(minute: int, counts: Mapping[Any, Any]) -> list[RateLimitViolation]:

@@ -184,7 +184,7 @@ ERROR = schema(
             "error": {"type": "string", "enum": sorted(TITLES.values())},
             "code": {"type": "string", "description": "For programs. New ones may come."},
             "details": {"type": "string", "description": "For people."},
-            "policy": {"type": "string", "description": "429: the limit that is used up."},
+            "policy": {"type": "string", "description": "429: the used up limit, or `block`."},
             "errors": {"type": "array", "items": PROBLEM, "maxItems": MOST_ERRORS},
         },
     },
@@ -243,7 +243,8 @@ RATE_LIMITED = _shared(
     refusal(
         429,
         "A limit is used up: `policy` says which one, `Retry-After` for how long. Addresses that "
-        "failed to authenticate too often get this too (`auth.ip`).",
+        "failed to authenticate too often get this too (`auth.ip`), and keys and networks that an "
+        "operator has blocked for a while (`block`).",
         {
             "rate_limited": {
                 "details": "10 requests in 60 s are allowed by the limit events.user. "

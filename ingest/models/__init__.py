@@ -5,6 +5,7 @@ and declare to the ORM a key that Django's admin can work with, beside the compo
 Foreign keys of the data path carry no constraint: checking one locks the project's row each time.
 """
 
+from ingest.models.blocks import Block
 from ingest.models.ledger import (
     OUTCOMES,
     Attempt,
@@ -25,6 +26,7 @@ __all__ = [
     "Attempt",
     "Batch",
     "BatchClaim",
+    "Block",
     "DeadBatch",
     "Event",
     "Grant",

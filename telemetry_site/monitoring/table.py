@@ -211,7 +211,7 @@ _ALL = (
     # --- limits ---
     Metric(
         "telemetry_rate_limited_total", COUNTER, ("rule",), "requests",
-        "Requests refused with 429, by the limit that was used up.",
+        "Requests refused with 429, by the limit that was used up; `block`: an operator did it.",
         (
             Panel("Limits", "Requests over a limit", "reqps",
                   _rate("telemetry_rate_limited_total", "rule", "{{rule}}")),

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from ingest.models import ApiKey, Block
 from ingest.models import Project as Row
 from ingest.records import StoredRecord
 from telemetry_site import checks
@@ -141,6 +142,17 @@ def test_what_is_over_a_limit_is_counted_by_the_rule(
     assert change.of("telemetry_rate_limited_total", rule="events.user") == 2
     assert change.of("telemetry_rate_limited_total") == 2
     assert change.of("telemetry_requests_total", route="events", status="429") == 2
+
+
+def test_who_is_blocked_is_counted_as_such(
+    service: Service, project: Project, change: Change
+) -> None:
+    key = ApiKey.objects.get(project__slug=project.project, scope="ingest")
+    until = timezone.now() + timedelta(hours=1)
+    Block.objects.create(api_key=key, until=until, reason="test")
+    assert send(service, project, batch()).status == 429
+    assert change.of("telemetry_rate_limited_total", rule="block") == 1
+    Block.objects.get(api_key=key).lift()
 
 
 def test_events_that_cannot_be_stored_are_dead(
