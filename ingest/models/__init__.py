@@ -15,6 +15,7 @@ from ingest.models.ledger import (
     LedgerSum,
     RateLimitViolation,
     RejectedEvent,
+    ViolationSum,
 )
 from ingest.models.projects import ApiKey, Grant, Project
 from ingest.models.resolutions import Resolution
@@ -36,4 +37,5 @@ __all__ = [
     "RateLimitViolation",
     "RejectedEvent",
     "Resolution",
+    "ViolationSum",
 ]

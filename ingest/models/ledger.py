@@ -222,3 +222,23 @@ class RateLimitViolation(models.Model):
                 nulls_distinct=False,
             ),
         ]
+
+
+class ViolationSum(models.Model):
+    """How often callers of a project were refused by one rule in one hour: what charts read."""
+
+    hour = models.DateTimeField()
+    project = models.ForeignKey(
+        Project, null=True, on_delete=models.DO_NOTHING, db_constraint=False
+    )
+    rule = models.CharField(max_length=40)
+    count = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            # Readers: the flush, and the admin by time.
+            models.UniqueConstraint(
+                fields=["hour", "rule", "project"], name="violationsum_bucket", nulls_distinct=False
+            ),
+        ]
