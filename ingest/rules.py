@@ -43,6 +43,8 @@ RULES = {
         Rule("auth.ip", "address", "20/m", "failed authentications from one address"),
     )
 }
+# Who fails to authenticate has no project.
+PROJECTS_OWN = tuple(name for name in RULES if name != "auth.ip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ def check_overrides(overrides: Any) -> None:
         raise InvalidRate('The limits must be an object such as {"events.user": "20/m"}.')
     if unknown := sorted(overrides.keys() - RULES.keys()):
         raise InvalidRate(f"There is no rule {unknown[0]!r}; the rules are {', '.join(RULES)}.")
-    if "auth.ip" in overrides:
-        raise InvalidRate("auth.ip is the instance's: who fails to authenticate has no project.")
+    if foreign := sorted(overrides.keys() - set(PROJECTS_OWN)):
+        raise InvalidRate(
+            f"{foreign[0]} is the instance's: who fails to authenticate has no project."
+        )
     for rate in overrides.values():
         windows(rate)

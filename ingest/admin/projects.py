@@ -1,43 +1,172 @@
-"""The intake's tables in the admin: projects and their keys."""
+"""Projects: made with their keys, their rules, and limits of their own."""
 
+from typing import Any
+
+from django import forms
+from django.conf import settings
 from django.contrib import admin
-from django.http import HttpRequest
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString
+from django.utils.text import slugify
 
-from ingest.models import ApiKey, Project, RateLimitViolation
-from telemetry_site.pages import ListPage, ModelAdmin
+from ingest.admin.asking import ask, show_once
+from ingest.admin.lists import moment
+from ingest.models import Project, RateLimitViolation
+from ingest.rules import PROJECTS_OWN, RULES, InvalidRate, check_overrides, windows
+from telemetry_site.pages import ListPage, ModelAdmin, perform, record
+
+_PERIODS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+
+
+class ProjectForm(forms.Form):
+    """What a new project is called."""
+
+    name = forms.CharField(
+        max_length=100, help_text="The product whose clients send here. Its slug is made of it."
+    )
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        slug = slugify(name)[:50]
+        if not slug:
+            raise forms.ValidationError("The name must have a letter or a digit.")
+        if Project.objects.filter(slug=slug).exists():
+            raise forms.ValidationError(f"There is a project {slug!r} already.")
+        return name
 
 
 @admin.register(Project)
 class ProjectAdmin(ModelAdmin):
-    list_display = ("slug", "name", "users_optional", "created_at")
-    readonly_fields = ("slug", "signing_version", "created_at")
+    list_display = ("slug", "name", "own_limits", "users_optional", "made")
+    exclude = ("rate_limits",)
+    readonly_fields = ("slug", "signing_version", "made")
     search_fields = ("slug", "name")
+    change_form_outer_before_template = "admin/ingest/project/above.html"
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Projects come with keys, which are shown once: by `manage.py create_project`."""
-        return False
+    @admin.display(description="own limits")
+    def own_limits(self, project: Project) -> str:
+        return ", ".join(f"{rule} {rate}" for rule, rate in sorted(project.rate_limits.items()))
+
+    @admin.display(description="made (UTC)", ordering="created_at")
+    def made(self, project: Project) -> SafeString:
+        return moment(project.created_at)
 
     def has_delete_permission(self, request: HttpRequest, obj: Project | None = None) -> bool:
         """The data path's rows point here without a constraint."""
         return False
 
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.limits_view)
+        return [
+            path("<int:number>/limits/", view, name="ingest_project_limits"),
+            *super().get_urls(),
+        ]
 
-@admin.register(ApiKey)
-class ApiKeyAdmin(ModelAdmin):
-    list_display = ("prefix", "project", "scope", "label", "state", "last_used_at")
-    list_filter = ("scope", "project")
-    list_select_related = ("project",)
-    search_fields = ("prefix", "label")
-    fields = ("project", "scope", "prefix", "label", "state", "created_at", "last_used_at")
-    readonly_fields = ("project", "scope", "prefix", "state", "created_at", "last_used_at")
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Ask for a name; make the project and its keys, and show them."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = ProjectForm(request.POST or None)
+        if not form.is_valid():
+            return ask(self, request, "Make a project", "Make it", form=form)
+        project, keys = Project.objects.create_with_keys(form.cleaned_data["name"])
+        record(request, Project, "made it, with its keys", of=project.slug)
+        secrets = {
+            "Ingest key: publishable, for clients": keys["ingest"],
+            "Secret key: for your own servers, to ask and to erase": keys["secret"],
+            "Signing secret: for tokens that your servers make": project.signing_secret,
+        }
+        then = "The keys are kept as hashes; a lost one is replaced under API keys."
+        title = f"Project {project.slug} is made"
+        return show_once(self, request, title, secrets, then)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Keys are shown once: by `manage.py keys create`."""
-        return False
+    def limits_view(self, request: HttpRequest, number: int) -> HttpResponse:
+        """Each rule with what holds for this project, to be changed and to be reset."""
+        project = Project.objects.filter(pk=number).first()
+        if not self.has_view_permission(request, project):
+            raise PermissionDenied
+        if project is None:
+            raise Http404
+        if request.method != "POST":
+            return self._limits(request, project, request.GET.get("rule", ""))
+        if not self.has_change_permission(request, project):
+            raise PermissionDenied
+        rule, rate = request.POST.get("rule", ""), _tidy(request.POST.get("rate", ""))
+        try:
+            check_overrides({rule: rate or "0"})
+        except InvalidRate as error:
+            return self._limits(request, project, rule, rate=rate, wrong=str(error))
+        perform(request, Project, lambda _: _change(number, rule, rate))
+        return HttpResponseRedirect(f"{request.path}?rule={rule}")
 
-    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        """Keys are revoked, by `manage.py keys revoke`, and stay on record."""
-        return False
+    def _limits(
+        self, request: HttpRequest, project: Project, rule: str, *, rate: str = "", wrong: str = ""
+    ) -> HttpResponse:
+        return TemplateResponse(
+            request,
+            "admin/ingest/project/limits.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": f"Limits of {project.slug}",
+                "opts": self.opts,
+                "original": project,
+                "project": project,
+                "limits": [_limit(project, name) for name in PROJECTS_OWN],
+                "chosen": rule,
+                "rate": rate,
+                "wrong": wrong,
+                "may_change": self.has_change_permission(request, project),
+                "violations": reverse("admin:ingest_ratelimitviolation_changelist"),
+            },
+        )
+
+
+def _limit(project: Project, rule: str) -> dict[str, Any]:
+    default, own = settings.RATE_LIMITS[rule], project.rate_limits.get(rule)
+    return {
+        "rule": rule,
+        "purpose": RULES[rule].purpose,
+        "default": default,
+        "own": own,
+        "budget": budget(own or default),
+    }
+
+
+def budget(rate: str) -> str:
+    """A rate in words."""
+    parts = [f"{window.quota:,} in {_period(window.seconds)}" for window in windows(rate)]
+    return " and ".join(parts) or "no limit"
+
+
+def _period(seconds: int) -> str:
+    length, name = next(period for period in _PERIODS if seconds % period[0] == 0)
+    number = seconds // length
+    return f"{number:,} {name}s" if number > 1 else f"1 {name}"
+
+
+def _tidy(rate: str) -> str:
+    return ",".join(part.strip() for part in rate[:200].split(","))
+
+
+def _change(number: int, rule: str, rate: str) -> str:
+    """Give the project a rate of its own, or where `rate` is empty the instance's again."""
+    with transaction.atomic():
+        # Two who change two rules at once both get their way.
+        project = Project.objects.select_for_update(no_key=True).get(pk=number)
+        before = project.rate_limits.get(rule) or settings.RATE_LIMITS[rule]
+        project.rate_limits.pop(rule, None)
+        if rate:
+            project.rate_limits[rule] = rate
+        project.save(update_fields=["rate_limits"])
+    after = rate or settings.RATE_LIMITS[rule]
+    own = "" if rate else ", as everywhere"
+    return f"{rule} of {project.slug} is {budget(after)}{own}; it was {budget(before)}."
 
 
 @admin.register(RateLimitViolation)
