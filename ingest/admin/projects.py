@@ -15,9 +15,9 @@ from django.utils.text import slugify
 
 from ingest.admin.asking import ask, show_once
 from ingest.admin.lists import moment
-from ingest.models import Project, RateLimitViolation
+from ingest.models import Project
 from ingest.rules import PROJECTS_OWN, RULES, InvalidRate, check_overrides, windows
-from telemetry_site.pages import ListPage, ModelAdmin, perform, record
+from telemetry_site.pages import ModelAdmin, perform, record
 
 _PERIODS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
@@ -167,12 +167,3 @@ def _change(number: int, rule: str, rate: str) -> str:
     after = rate or settings.RATE_LIMITS[rule]
     own = "" if rate else ", as everywhere"
     return f"{rule} of {project.slug} is {budget(after)}{own}; it was {budget(before)}."
-
-
-@admin.register(RateLimitViolation)
-class RateLimitViolationAdmin(ListPage):
-    list_display = ("minute", "project", "rule", "count", "key", "network")
-    list_filter = ("rule", "project", "minute")
-    list_select_related = ("project",)
-    ordering = ("-minute", "-count")
-    date_hierarchy = "minute"

@@ -18,6 +18,8 @@ EMPTY = {
     "Ledger": "No batch",
     "Dead set": "No batch is dead",
     "Rejected events": "No event",
+    "Violations": "Nobody was refused",
+    "Blocks": "Nobody is blocked",
 }
 
 
