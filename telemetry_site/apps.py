@@ -5,4 +5,4 @@ from django.apps import AppConfig
 
 class TelemetrySiteConfig(AppConfig):
     name = "telemetry_site"
-    verbose_name = "Telemetry site"
+    verbose_name = "Service"

@@ -75,6 +75,7 @@ class RotateForm(MakingForm):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ModelAdmin):
+    empty = "There is no key yet. A project is made with one to send and one to ask."
     list_display = ("__str__", "project", "label", "state", "made", "last_used")
     list_filter = ("scope", "project")
     list_select_related = ("project",)

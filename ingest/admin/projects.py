@@ -41,9 +41,10 @@ class ProjectForm(forms.Form):
 
 @admin.register(Project)
 class ProjectAdmin(ModelAdmin):
+    empty = "There is no project yet. Make one: its keys are made with it, and shown once."
     list_display = ("slug", "name", "own_limits", "users_optional", "made")
     exclude = ("rate_limits",)
-    readonly_fields = ("slug", "signing_version", "made")
+    readonly_fields = ("slug", "signing_version", "signing_overlap_until", "made")
     search_fields = ("slug", "name")
     change_form_outer_before_template = "admin/ingest/project/above.html"
 

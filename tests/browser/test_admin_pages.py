@@ -20,6 +20,8 @@ EMPTY = {
     "Rejected events": "No event",
     "Violations": "Nobody was refused",
     "Blocks": "Nobody is blocked",
+    "Projects": "There is no project yet",
+    "API keys": "There is no key yet",
 }
 
 

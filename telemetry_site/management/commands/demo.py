@@ -18,6 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import slugify
 
+from ingest import violations
 from ingest.models import ApiKey, Batch, Project
 from telemetry_site.demo import report, traffic
 from telemetry_site.demo.sending import Answered, Credentials, Sender
@@ -33,7 +34,11 @@ TRIES = 20
 # Title, and the name of the page's URL.
 PAGES = (
     ("how everything is", "index"),
-    ("who was limited", "ingest_ratelimitviolation_changelist"),
+    ("queues and workers", "telemetry_site_queue_changelist"),
+    ("what arrives", "ingest_event_changelist"),
+    ("the malformed ones", "ingest_rejectedevent_changelist"),
+    ("the dead: replay them", "ingest_deadbatch_changelist"),
+    ("who was limited: lift it", "ingest_ratelimitviolation_changelist"),
 )
 
 
@@ -55,6 +60,8 @@ class Command(BaseCommand):
         self._say("plug-ins, tools, web pages and nodes send now, well and badly behaved:")
         answers += self._send(sender, fleet.day())
         _wait(lambda: _is_settled(sender.get(path, keys["secret"])), "everything to be stored")
+        # A schedule does it every half minute; who looks now needn't wait for it.
+        violations.flush()
         self._report(answers, sender.get(path, keys["secret"]))
         self._point_at_pages(url)
 
