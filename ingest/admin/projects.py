@@ -1,5 +1,6 @@
 """Projects: made with their keys, their rules, and limits of their own."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -39,6 +40,27 @@ class ProjectForm(forms.Form):
         return name
 
 
+class SigningForm(forms.Form):
+    """How long both secrets hold. `version` is the one that held when this was asked."""
+
+    overlap_hours = forms.FloatField(
+        min_value=0,
+        max_value=24 * 365,
+        initial=24,
+        label="Both hold for so many hours",
+        help_text="0: tokens signed with the old one are refused from now on.",
+    )
+    version = forms.IntegerField(min_value=1, widget=forms.HiddenInput)
+
+    def is_first(self, project: Project) -> bool:
+        """Whether the secret is still the one that was to be replaced; says so if it isn't."""
+        if self.cleaned_data["version"] == project.signing_version:
+            return True
+        self.add_error(None, "The secret was rotated since you opened this. Go on to do it again.")
+        self.data = {**self.data.dict(), "version": project.signing_version}  # type: ignore[attr-defined]
+        return False
+
+
 @admin.register(Project)
 class ProjectAdmin(ModelAdmin):
     empty = "There is no project yet. Make one: its keys are made with it, and shown once."
@@ -61,9 +83,10 @@ class ProjectAdmin(ModelAdmin):
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.limits_view)
+        view, name = self.admin_site.admin_view, "ingest_project"
         return [
-            path("<int:number>/limits/", view, name="ingest_project_limits"),
+            path("<int:number>/limits/", view(self.limits_view), name=f"{name}_limits"),
+            path("<int:number>/signing/", view(self.signing_view), name=f"{name}_signing"),
             *super().get_urls(),
         ]
 
@@ -86,6 +109,25 @@ class ProjectAdmin(ModelAdmin):
         then = "The keys are kept as hashes; a lost one is replaced under API keys."
         title = f"Project {project.slug} is made"
         return show_once(self, request, title, secrets, then)
+
+    def signing_view(self, request: HttpRequest, number: int) -> HttpResponse:
+        """Ask how long both secrets shall hold; make the next one, and show it."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        with transaction.atomic():
+            project = Project.objects.select_for_update(no_key=True).filter(pk=number).first()
+            if project is None:
+                raise Http404
+            form = SigningForm(request.POST or None, initial={"version": project.signing_version})
+            if not (form.is_valid() and form.is_first(project)):
+                title = f"Rotate the signing secret of {project.slug}"
+                return ask(self, request, title, "Rotate", form=form)
+            project.rotate_signing_secret(timedelta(hours=form.cleaned_data["overlap_hours"]))
+            record(request, Project, "rotated its signing secret", of=project.slug)
+        secrets = {f"Signing secret of {project.slug}": project.signing_secret}
+        until = project.signing_overlap_until
+        then = f"The one before holds until {until:%Y-%m-%d %H:%M} UTC."
+        return show_once(self, request, "The signing secret is rotated", secrets, then)
 
     def limits_view(self, request: HttpRequest, number: int) -> HttpResponse:
         """Each rule with what holds for this project, to be changed and to be reset."""

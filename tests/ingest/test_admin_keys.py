@@ -254,3 +254,59 @@ def test_projects_rules_are_changed_and_its_limits_are_left_to_their_page(
     assert client.post(page, fields).status_code == 302
     row = Row.objects.get(slug=project.project)
     assert (row.name, row.scrubbing, row.origins) == ("other name", "hash", ["https://a.example"])
+
+
+# --- the signing secret ---
+
+
+def sign_anew(client: Client, project: Project, **fields: str) -> Any:
+    page = f"{PROJECTS}{project_id(project)}/signing/"
+    found = re.search(r'name="version" value="(\d+)"', client.get(page).text)
+    assert found is not None
+    return client.post(page, {"version": found[1], "overlap_hours": "24", **fields})
+
+
+def test_signing_secret_is_rotated_and_shown_once(service: Service, project: Project) -> None:
+    (secret,) = shown(sign_anew(logged_in("operator"), project))
+    row = Row.objects.get(slug=project.project)
+    assert row.signing_secrets == [secret, project.signing_secret]
+    assert traces(service, secret) == []
+
+
+def test_signing_secret_ends_at_once_without_overlap(service: Service, project: Project) -> None:
+    (secret,) = shown(sign_anew(logged_in("operator"), project, overlap_hours="0"))
+    assert Row.objects.get(slug=project.project).signing_secrets == [secret]
+
+
+def test_rotating_the_signing_secret_sent_twice_is_done_once(
+    service: Service, project: Project
+) -> None:
+    client = logged_in("operator")
+    assert len(shown(sign_anew(client, project, version="1"))) == 1
+    again = sign_anew(client, project, version="1")
+    assert "was rotated since you opened this" in again.text
+    assert 'name="version" value="2"' in again.text
+    assert Row.objects.get(slug=project.project).signing_version == 2
+
+
+def test_overlap_of_signing_secrets_is_left_alone_by_the_projects_form(
+    service: Service, project: Project
+) -> None:
+    client, page = logged_in("operator"), f"{PROJECTS}{project_id(project)}/change/"
+    shown(sign_anew(client, project))
+    fields = {"name": "n", "scrubbing": "hash", "signing_overlap_until_0": "2000-01-01"}
+    assert client.post(page, fields).status_code == 302
+    assert len(Row.objects.get(slug=project.project).signing_secrets) == 2
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_who_may_rotates_the_signing_secret(
+    service: Service, project: Project, role: str
+) -> None:
+    may = role in {"operator", "admin"}
+    client, number = logged_in(role), project_id(project)
+    shown_button = "Rotate signing secret" in client.get(f"{PROJECTS}{number}/change/").text
+    assert shown_button == may
+    answer = client.post(f"{PROJECTS}{number}/signing/", {"version": "1", "overlap_hours": "1"})
+    assert answer.status_code == (200 if may else 403)
+    assert Row.objects.get(slug=project.project).signing_version == (2 if may else 1)
