@@ -61,7 +61,7 @@ SCHEDULES = (
     Schedule(
         "flush violations",
         "ingest.tasks.flush_violations",
-        30,
+        10,
         "Writes down who was refused by which rate limit.",
     ),
     Schedule(
