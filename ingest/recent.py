@@ -15,6 +15,7 @@ import psycopg
 from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 
+from ingest import restrictions
 from ingest.intake import CLAIM_WINDOW
 from ingest.models import Batch, Event, MetricPoint
 from ingest.selections import Selection
@@ -73,8 +74,12 @@ def arrivals(asked: Asked) -> Arrivals:
         ]  # fmt: skip
         rows = _rows(model, stored, asked)
         complete = complete and rows is not None
+        hidden = restrictions.suppressed(
+            asked.project, {bytes(row.subject) for row in rows or () if row.subject is not None}
+        )
         for row in rows or ():
-            latest[row.batch_id].rows.append(row)
+            if row.subject is None or bytes(row.subject) not in hidden:
+                latest[row.batch_id].rows.append(row)
     return Arrivals([one for one in _in_order(batches, latest) if _is_shown(one, asked)], complete)
 
 

@@ -5,7 +5,7 @@ An erasure commits its restriction, and then waits for all storing that began be
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ingest.copying import Row, Waiting
 from ingest.prepared import execute
@@ -39,6 +39,12 @@ def leave_out(rows: list[Row]) -> tuple[list[Row], dict[Waiting, int]]:
     return kept, {batch: len(positions) for batch, positions in left_out.items()}
 
 
+def suppressed(project_id: int, subjects: Iterable[bytes]) -> set[bytes]:
+    """Of these persons those who asked for erasure: what is still there is shown to nobody."""
+    found = _found({(project_id, subject) for subject in subjects})
+    return {subject for (_, subject), held in found.items() if held.suppressed}
+
+
 def await_storing(project_id: int) -> None:
     """Wait until nothing is being stored that may have begun without a restriction just committed.
 
@@ -48,7 +54,7 @@ def await_storing(project_id: int) -> None:
 
 
 def _restrictions(people: set[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], Restriction]:
-    """Of these persons (project, subject), what isn't stored of them; most are in it not at all."""
+    """What isn't stored of these persons, until the transaction ends."""
     # In order, so that two who store for several projects never wait for each other.
     projects = sorted({project for project, _ in people})
     execute(
@@ -56,7 +62,14 @@ def _restrictions(people: set[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], 
         [_STORING, projects],
     )
     # A statement of its own: it sees what was committed while the lock was waited for.
-    # Index: restriction_of_a_person.
+    return _found(people)
+
+
+def _found(people: set[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], Restriction]:
+    """Of these persons (project, subject), what isn't stored of them; most are in it not at all.
+
+    Index: restriction_of_a_person.
+    """
     found = execute(
         """
         SELECT project_id, subject, suppressed, refused FROM privacy_personrestriction

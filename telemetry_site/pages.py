@@ -16,12 +16,14 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.paginator import InfinitePaginator
 
+from privacy import audit
+
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
 else:
     from unfold.admin import ModelAdmin
 
-__all__ = ["Action", "ListPage", "ModelAdmin", "Page", "Refused", "perform", "record"]
+__all__ = ["Action", "ListPage", "ModelAdmin", "Page", "Refused", "operator", "perform", "record"]
 
 # What a button does; returns the sentence that tells so, or raises Refused.
 Action = Callable[[HttpRequest], str]
@@ -112,7 +114,14 @@ class Page(ListPage):
         return view
 
 
-def perform(request: HttpRequest, model: type[Model], action: Action) -> None:
+def operator(request: HttpRequest) -> str:
+    """Who is logged in, as the audit log names them."""
+    return f"operator #{request.user.pk}"
+
+
+def perform(
+    request: HttpRequest, model: type[Model], action: Action, *, of: str = "", audit_as: str = ""
+) -> None:
     """Do what a button says, tell the person, and keep a record of who did it."""
     try:
         sentence = action(request)
@@ -120,12 +129,20 @@ def perform(request: HttpRequest, model: type[Model], action: Action) -> None:
         messages.error(request, str(reason))
     else:
         messages.success(request, sentence)
-        record(request, model, sentence)
+        record(request, model, sentence, of, audit_as=audit_as)
 
 
-def record(request: HttpRequest, model: type[Model], sentence: str, of: str = "") -> None:
-    """Write down what somebody did or looked at; `of` names the object by its id."""
+def record(
+    request: HttpRequest, model: type[Model], sentence: str, of: str = "", *, audit_as: str = ""
+) -> None:
+    """Write down what somebody did or looked at; `of` names the object by its id.
+
+    What concerns persons' data has an action's name, `audit_as`, and goes into the audit log too:
+    without the sentence, which may have in it what an operator typed.
+    """
     assert request.user.pk is not None
+    if audit_as:
+        audit.record(audit_as, operator(request), of=of)
     LogEntry.objects.create(
         user_id=request.user.pk,
         content_type=ContentType.objects.get_for_model(model, for_concrete_model=False),

@@ -51,7 +51,7 @@ PURE_OF_PRIVACY = ("privacy.scrubbing", "privacy.subjects", "privacy.consent")
 JOINTS = tuple(
     f"telemetry_site.{name}"
     for name in (
-        *("settings", "urls", "admin", "checks", "beat", "celery", "management"),
+        *("settings", "urls", "admin", "checks", "beat", "celery", "management", "pages"),
         *("monitoring.figures", "monitoring.views"),
     )
 )

@@ -21,7 +21,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from unfold.decorators import action
 
-from ingest import resolutions, storage
+from ingest import resolutions, restrictions, storage
 from ingest.admin.lists import (
     BoundedListPage,
     DayFilter,
@@ -154,7 +154,13 @@ class DeadSetPage(BoundedListPage):
             raise Http404
         shown: dict[str, Any] = {}
         if self.has_payload_permission(request):
-            record(request, DeadBatch, "looked at its events", of=batch.key)
+            record(
+                request,
+                DeadBatch,
+                "looked at its events",
+                of=batch.key,
+                audit_as="payload.looked_at",
+            )
             shown = _payload(batch)
         return TemplateResponse(
             request,
@@ -216,7 +222,7 @@ class DeadSetPage(BoundedListPage):
             nudger.request()
             return f"{replayed:,} wait to be stored once more, of {what}."
 
-        perform(request, DeadBatch, settle)
+        perform(request, DeadBatch, settle, audit_as=f"dead.{chosen}")
 
     # --- all that match ---
 
@@ -241,7 +247,7 @@ class DeadSetPage(BoundedListPage):
                 ) from None
             return f"Started to {chosen} {_words(selection)}."
 
-        perform(request, DeadBatch, start)
+        perform(request, DeadBatch, start, audit_as=f"dead.{chosen}_all")
         return HttpResponseRedirect(reverse("admin:ingest_deadbatch_changelist"))
 
     def cancel(self, request: HttpRequest) -> HttpResponse:
@@ -358,9 +364,13 @@ def _payload(batch: Batch) -> dict[str, Any]:
         records = unpack(bytes(batch.payload or b""))
     except UNREADABLE as error:
         return {"unreadable": str(error)}
+    people = {record.subject for record in records if record.subject is not None}
+    hidden = restrictions.suppressed(batch.project_id, people)
+    shown = [record for record in records if record.subject not in hidden]
     return {
-        "events": [_shown(record) for record in records[:EVENTS_SHOWN]],
-        "more": max(0, len(records) - EVENTS_SHOWN),
+        "events": [_shown(record) for record in shown[:EVENTS_SHOWN]],
+        "more": max(0, len(shown) - EVENTS_SHOWN),
+        "withheld": len(records) - len(shown),
     }
 
 

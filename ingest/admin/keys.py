@@ -116,7 +116,8 @@ class ApiKeyAdmin(ModelAdmin):
             if not (form.is_valid() and form.is_first(form.cleaned_data["project"].pk)):
                 return ask(self, request, "Make an API key", "Make it", form=form)
             key, text = _make(form.cleaned_data)
-            record(request, ApiKey, f"made it for {key.project.slug}", of=str(key))
+            told = f"made it for {key.project.slug}"
+            record(request, ApiKey, told, of=str(key), audit_as="key.made")
         return show_once(self, request, "The key is made", {str(key): text}, _LOST)
 
     def rotate_view(self, request: HttpRequest, number: int) -> HttpResponse:
@@ -134,7 +135,8 @@ class ApiKeyAdmin(ModelAdmin):
             if not (form.is_valid() and form.is_first(key.project_id)):
                 return ask(self, request, f"Rotate {key}", "Rotate", form=form, lines=lines)
             successor, text = key.rotate(timedelta(hours=form.cleaned_data["overlap_hours"]))
-            record(request, ApiKey, f"rotated it: {successor} takes its place", of=str(key))
+            told = f"rotated it: {successor} takes its place"
+            record(request, ApiKey, told, of=str(key), audit_as="key.rotated")
         then = f"{key} works until {key.expires_at:%Y-%m-%d %H:%M} UTC. {_LOST}"
         return show_once(self, request, "The key is rotated", {str(successor): text}, then)
 
@@ -142,7 +144,7 @@ class ApiKeyAdmin(ModelAdmin):
         """Ask once more; end the key."""
         key = self._key(request, number)
         if request.method == "POST":
-            perform(request, ApiKey, lambda _: _revoke(key))
+            perform(request, ApiKey, lambda _: _revoke(key), of=str(key), audit_as="key.revoked")
             return HttpResponseRedirect(_page_of(key))
         lines = [
             f"{key} of {key.project.slug}, last used (UTC): {_used(key)}. Who uses it is "

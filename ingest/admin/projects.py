@@ -100,7 +100,7 @@ class ProjectAdmin(ModelAdmin):
         if not form.is_valid():
             return ask(self, request, "Make a project", "Make it", form=form)
         project, keys = Project.objects.create_with_keys(form.cleaned_data["name"])
-        record(request, Project, "made it, with its keys", of=project.slug)
+        record(request, Project, "made it, with its keys", of=project.slug, audit_as="project.made")
         secrets = {
             "Ingest key: publishable, for clients": keys["ingest"],
             "Secret key: for your own servers, to ask and to erase": keys["secret"],

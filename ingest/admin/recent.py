@@ -49,7 +49,13 @@ class RecentEvents(Page):
         project = Project.objects.filter(pk=asked.project).first()
         if project is None:
             raise BadRequest
-        record(request, Event, f"looked at recent events of {project.slug}", of=project.slug)
+        record(
+            request,
+            Event,
+            f"looked at recent events of {project.slug}",
+            of=project.slug,
+            audit_as="events.looked_at",
+        )
         opened = signing.dumps({**asdict(asked), "by": request.user.pk}, salt=_SALT)
         return {**context, "opened": opened, **_shown(arrivals(asked))}
 
