@@ -6,7 +6,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from privacy import audit, restrictions
-from privacy.models import DeletionRequest, DeletionToken
+from privacy.models import PROMISE, DeletionRequest, DeletionToken
+
+__all__ = ["DEFAULT_GRACE", "PROMISE", "TooLate", "ask", "bring_forward", "cancel"]
 
 # Erasure begins when this is over, so that there is a day left to be complete on day 30.
 DEFAULT_GRACE = timedelta(days=29)
@@ -54,9 +56,22 @@ def ask(
             actor,
             project_id=project_id,
             of=str(request.pk),
-            due_at=request.due_at.isoformat(),
+            begins=f"{request.due_at:%Y-%m-%d}",
         )
     return request, token
+
+
+def bring_forward(request: DeletionRequest, actor: str) -> bool:
+    """Let a pending request's grace be over now; False where it isn't pending any more."""
+    with transaction.atomic():
+        moved = DeletionRequest.objects.filter(
+            pk=request.pk, state__in=(DeletionRequest.State.PENDING, DeletionRequest.State.FAILED)
+        ).update(due_at=timezone.now())
+        if moved:
+            audit.record(
+                "deletion.brought_forward", actor, project_id=request.project_id, of=str(request.pk)
+            )
+    return bool(moved)
 
 
 def cancel(request: DeletionRequest, actor: str) -> DeletionRequest:

@@ -42,6 +42,19 @@ SIDEBAR: dict[str, tuple[Entry, ...]] = {
         ),
         Entry("Blocks", "shield", "ingest_block_changelist", "ingest.view_block"),
     ),
+    "Privacy": (
+        Entry("Persons", "person_search", "privacy_person_changelist", "privacy.view_person"),
+        Entry(
+            "Erasures",
+            "delete_forever",
+            "privacy_deletionrequest_changelist",
+            "privacy.view_deletionrequest",
+        ),
+        Entry(
+            "Copies", "download", "privacy_exportrequest_changelist", "privacy.view_exportrequest"
+        ),
+        Entry("Audit log", "history", "privacy_auditentry_changelist", "privacy.view_auditentry"),
+    ),
     "Set-up": (
         Entry("Projects", "inventory_2", "ingest_project_changelist", "ingest.view_project"),
         Entry("API keys", "key", "ingest_apikey_changelist", "ingest.view_apikey"),

@@ -2,13 +2,16 @@
 
 from privacy.models.audit import AuditEntry
 from privacy.models.consent import ConsentChange, PersonRestriction
-from privacy.models.requests import DeletionRequest, DeletionToken, ExportRequest
+from privacy.models.persons import Person
+from privacy.models.requests import PROMISE, DeletionRequest, DeletionToken, ExportRequest
 
 __all__ = [
+    "PROMISE",
     "AuditEntry",
     "ConsentChange",
     "DeletionRequest",
     "DeletionToken",
     "ExportRequest",
+    "Person",
     "PersonRestriction",
 ]

@@ -20,6 +20,10 @@ EMPTY = {
     "Rejected events": "No event",
     "Violations": "Nobody was refused",
     "Blocks": "Nobody is blocked",
+    "Persons": "There is no project yet",
+    "Erasures": "Nobody has asked to be erased yet",
+    "Copies": "Nobody has asked for a copy",
+    "Audit log": "Nothing was done with persons' data yet",
     "Projects": "There is no project yet",
     "API keys": "There is no key yet",
 }
