@@ -53,6 +53,15 @@ class ListPage(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def detail(
+        self, request: HttpRequest, template: str, row: Model, title: str, **context: Any
+    ) -> HttpResponse:
+        """A page that tells all of one row."""
+        shown = {"title": title, "opts": self.opts, "original": row, **context}
+        return TemplateResponse(
+            request, template, {**self.admin_site.each_context(request), **shown}
+        )
+
 
 class Page(ListPage):
     """A page of its own in the place of a model's list, with buttons that POST.

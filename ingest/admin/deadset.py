@@ -162,20 +162,16 @@ class DeadSetPage(BoundedListPage):
                 audit_as="payload.looked_at",
             )
             shown = _payload(batch)
-        return TemplateResponse(
+        return self.detail(
             request,
             "admin/ingest/deadbatch/detail.html",
-            {
-                **self.admin_site.each_context(request),
-                **shown,
-                "title": f"Dead batch {batch.key}",
-                "opts": self.opts,
-                "batch": batch,
-                "original": batch,
-                "may_replay": self.has_replay_permission(request),
-                "may_discard": self.has_discard_permission(request),
-                "may_look": self.has_payload_permission(request),
-            },
+            batch,
+            f"Dead batch {batch.key}",
+            batch=batch,
+            may_replay=self.has_replay_permission(request),
+            may_discard=self.has_discard_permission(request),
+            may_look=self.has_payload_permission(request),
+            **shown,
         )
 
     def settle(self, request: HttpRequest, key: str) -> HttpResponse:

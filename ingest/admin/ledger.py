@@ -5,7 +5,6 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -91,22 +90,17 @@ class LedgerPage(BoundedListPage):
         batch = rows.with_key(object_id)
         if batch is None:
             raise Http404
-        return TemplateResponse(
+        return self.detail(
             request,
             "admin/ingest/batch/detail.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": f"Batch {batch.key}",
-                "opts": self.opts,
-                "batch": batch,
-                "facts": _facts(batch),
-                "label": STATE_LABELS[batch.state],
-                "original": batch,
-                "repeated": _repeated(batch),
-                "rejected": _rejected(batch),
-                "dead": batch.state == Batch.State.DEAD
-                and request.user.has_perm("ingest.view_deadbatch"),
-            },
+            batch,
+            f"Batch {batch.key}",
+            batch=batch,
+            facts=_facts(batch),
+            label=STATE_LABELS[batch.state],
+            repeated=_repeated(batch),
+            rejected=_rejected(batch),
+            dead=batch.state == Batch.State.DEAD and request.user.has_perm("ingest.view_deadbatch"),
         )
 
 

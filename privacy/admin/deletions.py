@@ -7,7 +7,6 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -103,23 +102,18 @@ class DeletionsPage(ListPage):
         if not self.has_view_permission(request):
             raise PermissionDenied
         wish = _wish(object_id)
-        return TemplateResponse(
+        may_act = request.user.has_perm("privacy.run_deletion")
+        return self.detail(
             request,
             "admin/privacy/deletionrequest/detail.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": f"Erasure {wish.pk}",
-                "opts": self.opts,
-                "original": wish,
-                "wish": wish,
-                "label": LABELS["overdue" if wish.is_overdue else wish.state],
-                "facts": _facts(wish),
-                "receipt": wish.receipt,
-                "may_act": wish.state in (wish.State.PENDING, wish.State.FAILED)
-                and request.user.has_perm("privacy.run_deletion"),
-                "may_cancel": wish.state == wish.State.PENDING
-                and request.user.has_perm("privacy.run_deletion"),
-            },
+            wish,
+            f"Erasure {wish.pk}",
+            wish=wish,
+            label=LABELS["overdue" if wish.is_overdue else wish.state],
+            facts=_facts(wish),
+            receipt=wish.receipt,
+            may_run=may_act and wish.state in (wish.State.PENDING, wish.State.FAILED),
+            may_cancel=may_act and wish.state == wish.State.PENDING,
         )
 
     def run(self, request: HttpRequest, number: Any) -> HttpResponse:
