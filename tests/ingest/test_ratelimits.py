@@ -136,6 +136,10 @@ class Asker:
         headers = {"X-API-Key": self.key or self.project.secret_key}
         return self.service.request("GET", "/v1/query/accounting", headers=headers)
 
+    def consent(self) -> Answer:
+        headers = {"X-API-Key": self.project.secret_key, "X-User-ID": self.user}
+        return self.service.request("GET", "/v1/telemetry/consent", headers=headers)
+
 
 # Rule, how it is met, and by what another client differs.
 CASES = [
@@ -151,6 +155,7 @@ CASES = [
     ("submit.user", Asker.submit_by_batch, "user"),
     ("submit.user", Asker.submit_nameless, "address"),
     ("submit.user", Asker.submit_nameless, "key"),
+    ("privacy.subject", Asker.consent, "user"),
     ("query.key", Asker.query, "key"),
 ]
 each_rule = pytest.mark.parametrize(
@@ -482,7 +487,7 @@ def test_limited_request_leaves_no_row_in_the_ledger(
 ) -> None:
     asker = spent(Asker(service, project, address=new_address()), rule, ask)
     rows = len(ledger(project))
-    assert rows == (0 if rule == "query.key" else 1)
+    assert rows == (0 if rule in ("query.key", "privacy.subject") else 1)
     ask(asker)
     assert len(ledger(project)) == rows
 
