@@ -18,6 +18,7 @@ from tests.benchmarks import (
     pages,
     profile,
     report,
+    restricting,
     scrubbing,
     throughput,
 )
@@ -44,6 +45,7 @@ class Scale:
     backlog_batches: int = 10_000
     profile_requests: int = 500
     ledger_rows: int = 10_000_000
+    restricting_batches: int = 500
 
 
 QUICK = Scale(
@@ -58,6 +60,7 @@ QUICK = Scale(
     backlog_batches=1000,
     profile_requests=100,
     ledger_rows=200_000,
+    restricting_batches=100,
 )
 
 
@@ -266,6 +269,13 @@ def stages(results: Results) -> None:
                 f"{full:,.0f} µs", full <= 3000)  # fmt: skip
 
 
+def restrictions(results: Results) -> None:
+    """What it costs storing to leave out what persons don't let be stored."""
+    more = restricting.percent(results.scale.restricting_batches)
+    results.add("storing with suppression and consent checks, CPU", "≤ 5 % more", f"{more:.1f} %",
+                more <= restricting.MOST_PERCENT)  # fmt: skip
+
+
 def admin(results: Results) -> None:
     """The admin's pages of the ledger over ten million rows: in one day, and in a month."""
     rows = results.scale.ledger_rows
@@ -283,6 +293,7 @@ PARTS: dict[str, Callable[[Results], None]] = {
     "dialects": dialects,
     "backlog": backlog,
     "stages": stages,
+    "restrictions": restrictions,
     "admin": admin,
     "soak": soak,
 }
