@@ -24,6 +24,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
 QUEUES: dict[str, int] = {
     "ingest": settings.INGEST_WORKERS,
     "default": 1,
+    "privacy": 1,
 }
 
 # What the broker's client raises while the broker is away, frozen or out of memory.

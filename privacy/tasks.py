@@ -1,0 +1,1 @@
+"""Celery's way in: each task calls one function, and leaves what is left to the next one."""
