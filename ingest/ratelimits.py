@@ -19,6 +19,7 @@ from rest_framework.exceptions import APIException, Throttled
 from ingest.addresses import client_address, coarse_network
 from ingest.counters import Counter, CounterKeys, counters
 from ingest.rules import RULES, Window, windows
+from privacy.subjects import Pseudonyms
 from telemetry_site.monitoring import instruments
 
 
@@ -88,7 +89,15 @@ def _key(caller: Caller) -> str | None:
 
 
 def _user(caller: Caller) -> str | None:
-    return f"user {caller.user}" if caller.user is not None else None
+    if caller.user is None:
+        return None
+    # By the pseudonym, so that an erasure, which knows no other name, finds what is counted.
+    return user_of(Pseudonyms(settings.PEPPER, caller.project_id or 0).subject(caller.user))
+
+
+def user_of(subject: bytes) -> str:
+    """What a rule counts by that counts by user."""
+    return f"user {subject.hex()}"
 
 
 def _node(caller: Caller) -> str | None:
