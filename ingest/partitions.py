@@ -117,6 +117,13 @@ def attached_days() -> dict[str, set[date]]:
     }
 
 
+def days(table: Partitioned) -> list[sql.Identifier]:
+    """The days there are of a table, those among them that are detached and not dropped yet."""
+    connection = connections["default"]
+    connection.ensure_connection()
+    return [sql.Identifier(SCHEMA, name) for name, *_ in _days(connection.connection, table)]
+
+
 def _maintain(connection: psycopg.Connection[Any], table: Partitioned, today: date) -> None:
     for offset in range(-min(table.behind, table.keep), DAYS_AHEAD + 1):
         _make(connection, table, today + timedelta(days=offset))

@@ -74,7 +74,8 @@ WRITERS = [
     (r"^COPY\s", {"ingest.copying"}),
     (r"(INSERT\s+INTO|DELETE\s+FROM|UPDATE)\s+ingest_(event|metricpoint)\b", set()),
     (r"INSERT\s+INTO\s+ingest_batch\b", {"ingest.intake"}),
-    (r"UPDATE\s+ingest_batch\b", {"ingest.storage"}),
+    (r"DELETE\s+FROM\s+\{day\}", {"ingest.erasing"}),
+    (r"UPDATE\s+ingest_batch\b", {"ingest.storage", "ingest.erasing"}),
     (r"INSERT\s+INTO\s+privacy_audit", {"privacy.audit"}),
 ]  # fmt: skip
 

@@ -222,6 +222,10 @@ class RateLimitViolation(models.Model):
                 nulls_distinct=False,
             ),
         ]
+        indexes = [
+            # Reader: the erasure of a person.
+            models.Index(fields=["key"], name="violation_of_a_caller"),
+        ]
 
 
 class ViolationSum(models.Model):
