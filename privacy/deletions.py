@@ -1,5 +1,6 @@
 """Asking for one's erasure, looking after it, and thinking better of it."""
 
+import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -7,9 +8,13 @@ from django.utils import timezone
 
 from privacy import audit, restrictions
 from privacy.models import PROMISE, DeletionRequest, DeletionToken
+from telemetry_site.celery import BROKER_ERRORS, app, broker_connection
 
-__all__ = ["DEFAULT_GRACE", "PROMISE", "TooLate", "ask", "bring_forward", "cancel"]
+__all__ = ["DEFAULT_GRACE", "PROMISE", "TooLate", "ask", "bring_forward", "cancel", "enter"]
 
+logger = logging.getLogger(__name__)
+
+TASK = "privacy.tasks.run_due_deletions"
 # Erasure begins when this is over, so that there is a day left to be complete on day 30.
 DEFAULT_GRACE = timedelta(days=29)
 
@@ -29,11 +34,25 @@ def ask(
     grace: timedelta = DEFAULT_GRACE,
     request_timestamp: datetime | None = None,
 ) -> tuple[DeletionRequest, str]:
-    """Write a person's wish down; the request, and a new token for it.
+    """Write a person's wish down; the request, and a new token for it. What is due runs at once.
 
     From the commit on nothing of theirs is stored. While a request is open asking again starts no
     second one, but may let it begin earlier.
     """
+    request, token = enter(project_id, subject, actor, grace, request_timestamp)
+    if request.due_at <= timezone.now():
+        _nudge()
+    return request, token
+
+
+def enter(
+    project_id: int,
+    subject: bytes,
+    actor: str,
+    grace: timedelta,
+    request_timestamp: datetime | None = None,
+) -> tuple[DeletionRequest, str]:
+    """The same, but for the schedule to run."""
     now = timezone.now()
     with transaction.atomic():
         # The lock on the person's row also lets one at a time ask for the same person.
@@ -66,12 +85,23 @@ def bring_forward(request: DeletionRequest, actor: str) -> bool:
     with transaction.atomic():
         moved = DeletionRequest.objects.filter(
             pk=request.pk, state__in=(DeletionRequest.State.PENDING, DeletionRequest.State.FAILED)
-        ).update(due_at=timezone.now())
+        ).update(due_at=timezone.now(), retry_at=None)
         if moved:
             audit.record(
                 "deletion.brought_forward", actor, project_id=request.project_id, of=str(request.pk)
             )
+    if moved:
+        _nudge()
     return bool(moved)
+
+
+def _nudge() -> None:
+    """Let a worker run what is due; the schedule does should the broker be away."""
+    try:
+        with broker_connection() as broker:
+            app.send_task(TASK, queue="privacy", connection=broker, retry=False)
+    except BROKER_ERRORS as error:
+        logger.warning("an erasure waits for the schedule: %s", type(error).__name__)
 
 
 def cancel(request: DeletionRequest, actor: str) -> DeletionRequest:

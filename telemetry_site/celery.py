@@ -77,6 +77,13 @@ SCHEDULES = (
         3600,
         "Forgets batch ids after 31 days and the contents of batches after an hour.",
     ),
+    Schedule(
+        "run due deletions",
+        "privacy.tasks.run_due_deletions",
+        60,
+        "Erases persons whose grace is over, and tries again hourly what failed.",
+        queue="privacy",
+    ),
 )
 
 

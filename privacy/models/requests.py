@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from ingest.models import Project
@@ -66,6 +67,22 @@ class DeletionRequestQuerySet(models.QuerySet["DeletionRequest"]):
         """Those whose person isn't erased and didn't change their mind."""
         return self.filter(state__in=DeletionRequest.OPEN)
 
+    def due(self, when: datetime | None = None) -> "DeletionRequestQuerySet":
+        """Those that a worker should take now, or should have at another time.
+
+        Index: deletions_due.
+        """
+        when = when or timezone.now()
+        return self.open().filter(Q(retry_at=None) | Q(retry_at__lte=when), due_at__lte=when)
+
+    def overdue(self) -> "DeletionRequestQuerySet":
+        """Those that broke the promise."""
+        return self.open().filter(requested_at__lt=timezone.now() - PROMISE)
+
+    def failed(self) -> "DeletionRequestQuerySet":
+        """Those that could not be run, and are tried again. Index: deletions_due."""
+        return self.open().filter(state=DeletionRequest.State.FAILED)
+
     def with_token(self, token: str) -> "DeletionRequest | None":
         """The request that a token was given out for, while the token lives."""
         digest = DeletionToken.digest_of(token)
@@ -99,7 +116,10 @@ class DeletionRequest(models.Model):
     finished_at = models.DateTimeField(null=True)
     attempts = models.PositiveSmallIntegerField(default=0)
     error = models.CharField(max_length=200, blank=True)
-    receipt = models.JSONField(null=True, help_text="Rows erased by table, and what was found.")
+    retry_at = models.DateTimeField(null=True, help_text="When it is tried again.")
+    receipt = models.JSONField(
+        null=True, help_text="Rows erased by table so far; when it is complete, what was found."
+    )
 
     objects = DeletionRequestQuerySet.as_manager()
 
@@ -149,7 +169,7 @@ class DeletionRequest(models.Model):
             "estimated_completion": self.deadline,
             "started_at": self.started_at,
             "finished_at": self.finished_at,
-            "receipt": self.receipt,
+            "receipt": self.receipt if self.state == self.State.COMPLETED else None,
         }
 
 

@@ -1,0 +1,72 @@
+"""Lists of who is erased, to be kept beside backups: a restored one knows nothing of it.
+
+A line holds a project's number and a person's pseudonym; where the erasure was still to come, also
+when. It is of use only with the same pepper, and needs no other protection than a backup.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from ingest.models import Project
+from privacy import deletions
+from privacy.models import DeletionRequest, PersonRestriction
+
+ACTOR = "replay"
+_CHUNK = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Somebody who is erased; or is going to be, when `due_at` has come."""
+
+    project_id: int
+    subject: bytes
+    due_at: datetime | None = None
+
+    def __str__(self) -> str:
+        words = [str(self.project_id), self.subject.hex()]
+        return " ".join(words + ([self.due_at.isoformat()] if self.due_at else []))
+
+    @classmethod
+    def parse(cls, line: str) -> "Tombstone":
+        """From what `str` says; raises ValueError."""
+        project, subject, *due_at = line.split()
+        if len(subject) != 32 or len(due_at) > 1:
+            raise ValueError(line)
+        moments = [datetime.fromisoformat(moment) for moment in due_at]
+        if any(moment.tzinfo is None for moment in moments):
+            raise ValueError(line)
+        return cls(int(project), bytes.fromhex(subject), *moments)
+
+
+def export() -> Iterator[Tombstone]:
+    """Everybody of whom nothing is stored any more, in short reads."""
+    held = PersonRestriction.objects.filter(suppressed=True).order_by("pk")
+    last = 0
+    while chunk := list(held.filter(pk__gt=last)[:_CHUNK]):
+        # Index: deletion_one_at_a_time.
+        open_requests = DeletionRequest.objects.open().filter(
+            subject__in=[one.subject for one in chunk]
+        )
+        due = {(one.project_id, bytes(one.subject or b"")): one.due_at for one in open_requests}
+        for one in chunk:
+            key = (one.project_id, bytes(one.subject))
+            yield Tombstone(*key, due.get(key))
+        last = chunk[-1].pk
+
+
+def replay(tombstone: Tombstone) -> bool:
+    """Ask for a person's erasure again; False where there is no such project.
+
+    From now on nothing of theirs is stored; a worker erases what is there once it runs.
+    """
+    if not Project.objects.filter(pk=tombstone.project_id).exists():
+        return False
+    grace = timedelta()
+    if tombstone.due_at is not None:
+        grace = max(grace, tombstone.due_at - timezone.now())
+    deletions.enter(tombstone.project_id, tombstone.subject, ACTOR, grace)
+    return True
