@@ -21,6 +21,7 @@ from ingest import partitions
 from ingest.models import Batch
 from ingest.nudges import QUEUE
 from ingest.tasks import WORKER_LEASE
+from privacy.models import DeletionRequest
 from telemetry_site.beat import LEASE as BEAT_LEASE
 from telemetry_site.errors import DATABASE_ERRORS
 from telemetry_site.models import Lease, Pause
@@ -30,6 +31,8 @@ from telemetry_site.redis_client import REDIS_ERRORS, redis_client
 PATIENCE_SECONDS = 3.0
 # Days of each table that must be there already: made a week ahead, hourly.
 DAYS_NEEDED = 2
+# An erasure that is due for longer is late.
+ERASURE_LATE = timedelta(hours=1)
 # So many batches before the oldest waiting one tell whether storing goes on.
 _STORED_BEFORE = 200
 
@@ -117,6 +120,16 @@ def _pause() -> str:
     return f"paused since {pause.since:%Y-%m-%dT%H:%M:%SZ} (Queues in the admin resumes it)"
 
 
+def _erasures() -> Finding:
+    """Whether persons are erased in time."""
+    failed = DeletionRequest.objects.failed().count()
+    late = DeletionRequest.objects.due(timezone.now() - ERASURE_LATE).count()
+    overdue = DeletionRequest.objects.overdue().count()
+    if failed or late or overdue:
+        return Finding(False, f"{failed} failed, {late} late, {overdue} past their 30 days")
+    return Finding(True, "none is late")
+
+
 def _worker() -> Finding:
     if pause := _pause():
         return Finding(False, pause)
@@ -197,6 +210,11 @@ CHECKS: dict[str, Check] = {
     "beat": Check(
         _beat,
         "Look for “beat” in the log; up starts it again. Another one's lease ends after 15 s.",
+    ),
+    "erasures": Check(
+        _erasures,
+        "The request in the admin says why it failed; one that is late wants a worker of the "
+        "queue “privacy”.",
     ),
 }
 

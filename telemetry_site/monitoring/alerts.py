@@ -118,6 +118,13 @@ ALERTS = (
         "Batches could not be stored; they are kept for replay.",
     ),
     Alert(
+        "TelemetryErasuresLate",
+        _check("erasures"),
+        "5m",
+        CRITICAL,
+        "Persons who asked for it are not erased in time.",
+    ),
+    Alert(
         "TelemetryServerErrors",
         'sum(rate(telemetry_requests_total{status=~"5.."}[5m])) '
         "/ sum(rate(telemetry_requests_total[5m])) > 0.01",

@@ -21,6 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ingest import backlog, partitions
+from privacy.models import DeletionRequest
 from telemetry_site import presence, queues
 from telemetry_site.celery import BROKER_ERRORS, QUEUES
 from telemetry_site.checks import Finding, examine
@@ -47,6 +48,15 @@ def _ledger() -> list[Figure]:
         ("telemetry_waiting_oldest_seconds", (), max(0.0, age)),
         ("telemetry_waiting_batches", (), found.waiting),
         ("telemetry_dead_batches", (), found.dead),
+    ]
+
+
+def _erasures() -> list[Figure]:
+    requests = DeletionRequest.objects
+    return [
+        ("telemetry_erasures_due", (), requests.due().count()),
+        ("telemetry_erasures_overdue", (), requests.overdue().count()),
+        ("telemetry_erasures_failed", (), requests.failed().count()),
     ]
 
 
@@ -146,7 +156,7 @@ class _Asker:
 def _ask_the_database() -> list[Figure]:
     close_old_connections()
     with _short_statements():
-        return [*_ledger(), *_partitions(), *_pauses()]
+        return [*_ledger(), *_partitions(), *_pauses(), *_erasures()]
 
 
 def _ask_the_broker() -> list[Figure]:

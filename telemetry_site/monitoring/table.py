@@ -226,6 +226,28 @@ _ALL = (
                   (("max by (breaker) (telemetry_breaker_open)", "{{breaker}}"),)),
         ),
     ),
+    # --- privacy ---
+    Metric(
+        "telemetry_erasures_due", GAUGE, (), "requests",
+        "Requests for erasure whose grace is over and that no worker has completed.",
+        (
+            Panel("Privacy", "Erasures", "short",
+                  (("max(telemetry_erasures_due)", "due"),
+                   ("max(telemetry_erasures_failed)", "failed"),
+                   ("max(telemetry_erasures_overdue)", "overdue"))),
+        ),
+        asked=True,
+    ),
+    Metric(
+        "telemetry_erasures_overdue", GAUGE, (), "requests",
+        "Requests for erasure that were not completed within the 30 days promised.",
+        asked=True,
+    ),
+    Metric(
+        "telemetry_erasures_failed", GAUGE, (), "requests",
+        "Requests for erasure that failed and are tried again every hour.",
+        asked=True,
+    ),
     # --- health ---
     Metric(
         "telemetry_check_ok", GAUGE, ("check",), "",
