@@ -52,12 +52,12 @@ def run_due(seconds: float) -> bool:
         if time.monotonic() > deadline:
             return True
         with _alone_at(*request_id) as alone:
-            if alone and not _run(*request_id, deadline):
+            if alone and not run(*request_id, deadline):
                 return True
     return False
 
 
-def _run(request_id: UUID, deadline: float) -> bool:
+def run(request_id: UUID, deadline: float) -> bool:
     """Run one request; False where the time is over before it is."""
     request = _begin(request_id)
     if request is None:

@@ -105,7 +105,7 @@ PERSONS = (
     Store(
         "ingest.Event",
         "Stored events.",
-        "pk project occurred_at batch_id position category level client_version",
+        "project occurred_at batch_id position category level client_version",
         {
             "subject": _SUBJECT,
             "session": "the session's pseudonym",
@@ -125,7 +125,7 @@ PERSONS = (
     Store(
         "ingest.MetricPoint",
         "Stored measurements.",
-        "pk project occurred_at batch_id position part kind cumulative value samples count sum min "
+        "project occurred_at batch_id position part kind cumulative value samples count sum min "
         "max",
         {
             "subject": _SUBJECT,
@@ -279,7 +279,7 @@ NOBODYS = (
     Store(
         "ingest.BatchClaim",
         "Random ids of batches, and for an hour keyed digests of whole batches.",
-        "pk project key batch_id ledger_day ledger_id expires_at",
+        "project key batch_id ledger_day ledger_id expires_at",
     ),
     Store("ingest.Attempt", "Numbers of batches.", "id batches started_at"),
     Store(

@@ -1,5 +1,6 @@
 """Erasing somebody on the running service, and looking for what is left."""
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -39,15 +40,15 @@ def settled(service: Service, token: str) -> dict[str, Any]:
 
 
 def request_of(project: Project, user: str) -> DeletionRequest:
-    """A request that is due, which no worker takes before it is committed."""
+    """A request that is due; no worker takes it before it is committed."""
     whom = person(project, user)
     request, _ = deletions.enter(whom.project_id, whom.subject, "test", timedelta())
     return request
 
 
 def run(request: DeletionRequest, seconds: float = 60) -> DeletionRequest:
-    """Run what is due in this process, for so long."""
-    erasure.run_due(seconds)
+    """Run it in this process, for so long."""
+    erasure.run(request.pk, time.monotonic() + seconds)
     request.refresh_from_db()
     return request
 
