@@ -29,10 +29,11 @@ def leave_out(rows: list[Row]) -> tuple[list[Row], dict[Waiting, int]]:
     restrictions = _restrictions(people)
     if not restrictions:
         return rows, {}
+    alone = _sessions_alone(rows, restrictions)
     kept: list[Row] = []
     left_out: dict[Waiting, set[int]] = defaultdict(set)
     for row in rows:
-        if _forbidden(row, restrictions):
+        if _forbidden(row, restrictions) or (row.record.subject is None and _session(row) in alone):
             left_out[row.batch].add(row.record.position)
         else:
             kept.append(row)
@@ -82,6 +83,26 @@ def _found(people: set[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], Restric
         (project, bytes(subject)): Restriction(suppressed, frozenset(refused))
         for project, subject, suppressed, refused in found
     }
+
+
+def _sessions_alone(
+    rows: list[Row], restrictions: Mapping[tuple[int, bytes], Restriction]
+) -> set[tuple[int, bytes] | None]:
+    """The sessions that are, as far as these rows tell, those of persons who are erased, and of
+    nobody else: once they are left out nothing tells any more whose a record without a user is."""
+    theirs: set[tuple[int, bytes] | None] = set()
+    others: set[tuple[int, bytes] | None] = set()
+    for row in rows:
+        if row.record.subject is not None and (session := _session(row)):
+            held = restrictions.get((row.batch.project_id, row.record.subject))
+            (theirs if held and held.suppressed else others).add(session)
+    return theirs - others
+
+
+def _session(row: Row) -> tuple[int, bytes] | None:
+    """The project and the session of an event, if it has one."""
+    session = row.record.session if isinstance(row.record, StoredRecord) else None
+    return (row.batch.project_id, session) if session is not None else None
 
 
 def _forbidden(row: Row, restrictions: Mapping[tuple[int, bytes], Restriction]) -> bool:

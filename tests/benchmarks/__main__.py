@@ -13,6 +13,7 @@ from statistics import median
 
 from tests.benchmarks import (
     copying,
+    erasing,
     latency,
     memory,
     pages,
@@ -46,6 +47,7 @@ class Scale:
     profile_requests: int = 500
     ledger_rows: int = 10_000_000
     restricting_batches: int = 500
+    event_rows: tuple[int, ...] = (1_000_000, 10_000_000)
 
 
 QUICK = Scale(
@@ -61,6 +63,7 @@ QUICK = Scale(
     profile_requests=100,
     ledger_rows=200_000,
     restricting_batches=100,
+    event_rows=(200_000, 400_000),
 )
 
 
@@ -287,6 +290,14 @@ def admin(results: Results) -> None:
                     slowest.slowest <= pages.MOST_MILLISECONDS)  # fmt: skip
 
 
+def privacy(results: Results) -> None:
+    """One person erased out of more and more events, while those of others are stored."""
+    for found in erasing.run(list(results.scale.event_rows)):
+        results.add(f"erasing {erasing.PERSON_EVENTS:,} events of {found.rows:,} while "
+                    f"{found.batches} batches of 100 are stored", f"≤ {erasing.MOST_SECONDS} s",
+                    f"{found.seconds:.1f} s", found.seconds <= erasing.MOST_SECONDS)  # fmt: skip
+
+
 PARTS: dict[str, Callable[[Results], None]] = {
     "throughput": throughput_and_copy,
     "latency": latencies,
@@ -295,6 +306,7 @@ PARTS: dict[str, Callable[[Results], None]] = {
     "stages": stages,
     "restrictions": restrictions,
     "admin": admin,
+    "privacy": privacy,
     "soak": soak,
 }
 

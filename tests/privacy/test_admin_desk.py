@@ -18,6 +18,8 @@ from tests.ingest.traces import project_id, traces
 from tests.people import logged_in
 from tests.privacy.asking import ask, pseudonym, somebody, subject_token
 
+pytestmark = pytest.mark.usefixtures("none_late")
+
 PERSONS = "/admin/privacy/person/"
 OFFICER, OTHERS = "privacy officer", ("viewer", "operator")
 

@@ -15,6 +15,8 @@ from tests.ingest.sending import accepted, batch, event, moment, send, settled
 from tests.ingest.traces import project_id, traces
 from tests.privacy.asking import about, ask, pseudonym, somebody, subject_token
 
+pytestmark = pytest.mark.usefixtures("none_late")
+
 DAY = timedelta(days=1)
 
 

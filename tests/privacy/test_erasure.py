@@ -155,6 +155,26 @@ def test_sessions_that_were_this_persons_alone_go_with_them(
     assert sorted(left) == ["foreign", "nobody", "other", "other", "shared"]
 
 
+def test_sessions_of_who_is_erased_are_not_stored_without_their_name(
+    service: Service, users_optional: Project
+) -> None:
+    project, user, other = users_optional, somebody(), somebody()
+    erased(service, project, user)
+    own, shared = uuid4().hex, uuid4().hex
+    sent = batch(
+        event("named", user_id=user, session_id=own),
+        event("anonymous", user_id=None, session_id=own),
+        event("named", user_id=user, session_id=shared),
+        event("shared", user_id=None, session_id=shared),
+        event("other", user_id=other, session_id=shared),
+        event("nobody", user_id=None),
+    )
+    report = settled(service, project, accepted(send(service, project, sent)))
+    assert (report["stored"], report["suppressed"]) == (3, 3)
+    left = Event.objects.filter(project_id=project_id(project)).values_list("name", flat=True)
+    assert sorted(left) == ["nobody", "other", "shared"]
+
+
 def test_opting_in_does_not_cancel_what_was_asked_for(service: Service, project: Project) -> None:
     user = somebody()
     token = ask(service, "delete", project.secret_key, {"user_id": user}).json["deletion_token"]

@@ -8,7 +8,13 @@ from privacy.documents import COMMAND, FILE, page
 from privacy.register import NOBODYS, OPERATORS, PERSONS, STORES, Store
 from tests.harness import ROOT
 
-MODELS = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
+# What the admin's page about one person hangs on: there is no such table.
+NO_TABLES = {"privacy.Person"}
+MODELS = [
+    model
+    for model in apps.get_models(include_auto_created=True)
+    if not model._meta.proxy and model._meta.label not in NO_TABLES
+]
 # What leads to somebody whenever a field is called so.
 TELLING = {"subject", "session", "user", "user_id", "session_id", "address", "email", "payload"}
 
