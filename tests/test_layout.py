@@ -34,7 +34,8 @@ NAMELESS = {
 PURE = (
     "ingest.records", "ingest.formats", "ingest.payloads", "ingest.rules",
     "privacy.subjects", "privacy.scrubbing", "privacy.patterns", "privacy.names", "privacy.checks",
-    "privacy.identifiers", "privacy.markers", "privacy.consent",
+    "privacy.identifiers", "privacy.markers", "privacy.consent", "privacy.rules",
+    "privacy.paths", "privacy.changes",
     "aggregation.disclosure",
 )  # fmt: skip
 FRAMEWORKS = (
@@ -46,7 +47,10 @@ FRAMEWORKS = (
     "psycopg",
     "redis",
 )
-PURE_OF_PRIVACY = ("privacy.scrubbing", "privacy.subjects", "privacy.consent")
+PURE_OF_PRIVACY = (
+    *("privacy.scrubbing", "privacy.subjects"),
+    *("privacy.consent", "privacy.rules"),
+)
 # The parts of the site that put the apps together.
 JOINTS = tuple(
     f"telemetry_site.{name}"

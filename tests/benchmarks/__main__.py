@@ -20,6 +20,7 @@ from tests.benchmarks import (
     profile,
     report,
     restricting,
+    rules,
     scrubbing,
     throughput,
 )
@@ -270,6 +271,14 @@ def stages(results: Results) -> None:
     results.add("scrubbing a clean batch of 100, CPU", "≤ 150 µs", f"{clean:.0f} µs", clean <= 150)
     results.add("scrubbing a batch of 100 in which every event hits, CPU", "≤ 3,000 µs",
                 f"{full:,.0f} µs", full <= 3000)  # fmt: skip
+    for name, own, most in (
+        ("no privacy rules", [], 1),
+        ("20 privacy rules that hit nothing", rules.MISSING, 400),
+        ("20 privacy rules of which ten hit every event", rules.HITTING + rules.MISSING[:10], 2500),
+    ):
+        spent = rules.seconds(own, 100) * 1e6
+        results.add(f"{name}, a batch of 100, CPU", f"≤ {most:,} µs", f"{spent:,.1f} µs",
+                    spent <= most)  # fmt: skip
 
 
 def restrictions(results: Results) -> None:
