@@ -33,7 +33,8 @@ from ingest.records import (
     StoredRecord,
     microseconds,
 )
-from privacy.scrubbing import scrub, scrub_text
+from privacy.rules import Rules
+from privacy.scrubbing import Mode, scrub, scrub_text
 from privacy.subjects import Pseudonyms
 from telemetry_site import logs
 from telemetry_site.monitoring import instruments
@@ -95,7 +96,7 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     pseudonyms = Pseudonyms(settings.PEPPER, arrival.grant.project_id)
     # Of what was sent: two batches that differ may be alike once they are scrubbed.
     digest = _digest(decoded.records, pseudonyms)
-    scrub(decoded.records, arrival.grant.scrubbing, pseudonyms)
+    clean(decoded.records, arrival.grant.scrubbing, arrival.grant.rules, pseudonyms)
     stored, too_old = _canonical(decoded, arrival.received_at, pseudonyms)
     rejections = sorted(decoded.rejections + too_old, key=lambda rejection: rejection.index)
     if not stored:
@@ -122,6 +123,19 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     receipt = Receipt(batch_id, accepted, rejections, duplicate=state == Batch.State.DUPLICATE)
     _count(receipt, arrival)
     return receipt
+
+
+def clean(
+    records: Sequence[Record | Point], mode: Mode, rules: Rules, pseudonyms: Pseudonyms
+) -> None:
+    """Scrub records in place, then apply the project's rules.
+
+    In this order: scrubbing learns from properties which ids to look for elsewhere, which a rule
+    may drop, and recognises whole values, of which a rule may leave a part.
+    """
+    scrub(records, mode, pseudonyms)
+    if rules:
+        rules.apply(records, pseudonyms)
 
 
 def refuse(arrival: Arrival, code: str, rejections: list[Rejection]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 
 from ingest.rules import InvalidRate, check_overrides
+from privacy.rules import InvalidRules, Rules
 
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
@@ -29,6 +30,14 @@ def validate_rates(value: Any) -> None:
     try:
         check_overrides(value)
     except InvalidRate as error:
+        raise ValidationError(str(error)) from None
+
+
+def validate_privacy_rules(value: Any) -> None:
+    """A project's privacy rules: readable ones, within bounds."""
+    try:
+        Rules.parse(value)
+    except InvalidRules as error:
         raise ValidationError(str(error)) from None
 
 

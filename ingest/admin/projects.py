@@ -65,7 +65,7 @@ class SigningForm(forms.Form):
 class ProjectAdmin(ModelAdmin):
     empty = "There is no project yet. Make one: its keys are made with it, and shown once."
     list_display = ("slug", "name", "own_limits", "users_optional", "made")
-    exclude = ("rate_limits",)
+    exclude = ("rate_limits", "privacy_rules")
     readonly_fields = ("slug", "signing_version", "signing_overlap_until", "made")
     search_fields = ("slug", "name")
     change_form_outer_before_template = "admin/ingest/project/above.html"

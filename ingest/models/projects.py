@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +19,8 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from ingest.counters import counters
-from ingest.validators import validate_origins, validate_rates
+from ingest.validators import validate_origins, validate_privacy_rules, validate_rates
+from privacy.rules import Rules
 from privacy.scrubbing import Mode
 
 
@@ -69,6 +71,12 @@ class Project(models.Model):
             '"browser.ip": "0"}. Several windows: "30/m,1000/h"; 0 turns a rule off.'
         ),
     )
+    privacy_rules = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validate_privacy_rules],
+        help_text="What becomes of single properties before they are stored.",
+    )
     signing_version = models.PositiveIntegerField(
         default=1, help_text="Raised to make a new signing secret."
     )
@@ -93,7 +101,13 @@ class Project(models.Model):
             scrubbing=Mode(self.scrubbing),
             origins=frozenset(self.origins),
             rate_limits=self.rate_limits,
+            rules=self.rules,
         )
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The privacy rules, read once for as long as a process keeps the project."""
+        return Rules.parse(self.privacy_rules)
 
     @property
     def signing_secret(self) -> str:
@@ -138,6 +152,7 @@ class Grant:
     scrubbing: Mode
     origins: frozenset[str]
     rate_limits: Mapping[str, str]
+    rules: Rules
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
