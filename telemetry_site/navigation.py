@@ -53,6 +53,7 @@ SIDEBAR: dict[str, tuple[Entry, ...]] = {
         Entry(
             "Copies", "download", "privacy_exportrequest_changelist", "privacy.view_exportrequest"
         ),
+        Entry("Rules", "rule", "privacy_privacyrules_changelist", "privacy.view_privacyrules"),
         Entry("Audit log", "history", "privacy_auditentry_changelist", "privacy.view_auditentry"),
     ),
     "Set-up": (

@@ -36,6 +36,7 @@ ACTIONS = {
     "payload.looked_at": "payload looked at",
     "person.looked_up": "person looked up",
     "project.made": "project made",
+    "rules.changed": "privacy rules changed",
     "token.issued": "subject token issued",
 }
 

@@ -4,6 +4,7 @@ from privacy.models.audit import AuditEntry
 from privacy.models.consent import ConsentChange, PersonRestriction
 from privacy.models.persons import Person
 from privacy.models.requests import PROMISE, DeletionRequest, DeletionToken, ExportRequest
+from privacy.models.rules import PrivacyRules
 
 __all__ = [
     "PROMISE",
@@ -14,4 +15,5 @@ __all__ = [
     "ExportRequest",
     "Person",
     "PersonRestriction",
+    "PrivacyRules",
 ]
