@@ -1,7 +1,5 @@
 """Who asks about a person's data: that person, with a subject token, or the project's server."""
 
-from typing import NoReturn
-
 from rest_framework import exceptions
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -58,15 +56,16 @@ def actor(request: Request) -> str:
 def check_is_about(request: Request, user_id: str) -> None:
     """Refuse, and write down, that a person asks about somebody else."""
     if isinstance(request.user, Subject) and request.user.user_id != user_id:
-        _refuse_other(request)
+        note_refused(request, "a token for one person was used on another")
+        raise exceptions.PermissionDenied("The token is for another user.", code="wrong_subject")
 
 
-def _refuse_other(request: Request) -> NoReturn:
+def note_refused(request: Request, reason: str) -> None:
+    """Write down that somebody asked for what isn't theirs."""
     audit.record(
         "access.refused",
         actor(request),
         project_id=granted(request).project_id,
-        reason="a token for one person was used on another",
+        reason=reason,
         path=request.path,
     )
-    raise exceptions.PermissionDenied("The token is for another user.", code="wrong_subject")

@@ -40,7 +40,8 @@ _DEADLINE = "2026-12-20T10:30:00Z"
 _TOKEN = "x5Jq0c2wJwq8c1tZg4nF6mB3vR7yK9pL2sD5hG8jN0A"  # noqa: S105 an example
 
 
-def _body(name: str, properties: Object, required: list[str], shown: Object) -> Object:
+def body(name: str, properties: Object, required: list[str], shown: Object) -> Object:
+    """A small JSON body."""
     content = schema(name, {"type": "object", "required": required, "properties": properties})
     return request_body(content, shown)
 
@@ -100,7 +101,7 @@ TOKENS = operation(
         ),
     },
     [ENCODING],
-    _body(
+    body(
         "TokenRequest",
         {
             "user_id": USER_ID,
@@ -157,7 +158,7 @@ DELETE = operation(
         ),
     },
     [ENCODING],
-    _body(
+    body(
         "DeletionRequest",
         {
             "user_id": USER_ID,
@@ -216,7 +217,7 @@ _PENDING = {
     "finished_at": None,
     "receipt": None,
 }
-_TOKEN_BODY = _body(
+_TOKEN_BODY = body(
     "DeletionTokenHolder",
     {"deletion_token": {"type": "string", "minLength": 1, "maxLength": 100}},
     ["deletion_token"],
@@ -322,7 +323,7 @@ CONSENT = {
         "are dropped once every category is refused.",
         {**PERSON_REFUSALS, 200: _HELD},
         [ENCODING],
-        _body(
+        body(
             "ConsentAnswers",
             {"user_id": USER_ID, "categories": _ANSWERS},
             ["user_id", "categories"],

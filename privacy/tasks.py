@@ -2,13 +2,17 @@
 
 import logging
 
-from privacy import erasure
+from privacy import erasure, exports
 from telemetry_site.celery import app
+from telemetry_site.errors import DATABASE_ERRORS
 from telemetry_site.logs import kind
 
 logger = logging.getLogger(__name__)
 
 ERASE_SECONDS = 20
+# After so long what is left gets a task of its own. One export may take far longer.
+MAKE_SECONDS = 20
+MOST_MAKE_SECONDS = 3300
 
 
 # Looking for a person in a project's payloads has no end in between.
@@ -22,3 +26,20 @@ def run_due_deletions() -> None:
     except erasure.PASSING as error:
         # What is erased stays so, and beat comes again.
         logger.warning("erasing pauses: %s", kind(error))
+
+
+@app.task(soft_time_limit=MOST_MAKE_SECONDS, time_limit=MOST_MAKE_SECONDS + 60)
+def make_exports() -> None:
+    """Make the exports that wait. Sent when one is asked for; beat's run of it is the sweep."""
+    try:
+        if exports.make_waiting(MAKE_SECONDS):
+            exports.nudge()
+    except DATABASE_ERRORS as error:
+        # What was begun begins again.
+        logger.warning("exports wait: %s", kind(error))
+
+
+@app.task
+def expire_exports() -> None:
+    """Delete export files whose time is over."""
+    exports.expire()

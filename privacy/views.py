@@ -3,12 +3,18 @@
 Each view does four things: authenticate, limit, decode, call one function.
 """
 
+import threading
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
+import msgspec
 from django.conf import settings
+from django.core.signing import SignatureExpired
 from django.db import transaction
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import reverse
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
@@ -19,20 +25,33 @@ from ingest.authentication import KeyAuthentication, MayQuery, granted
 from ingest.endpoints import LimitedView
 from ingest.models import Project
 from ingest.ratelimits import Caller, Limiter
-from privacy import audit, bodies, deletions, restrictions, schema, tokens
+from privacy import (
+    audit,
+    bodies,
+    deletions,
+    export_schema,
+    exports,
+    preferences,
+    restrictions,
+    schema,
+    tokens,
+)
 from privacy.authentication import (
     MayAskAboutPersons,
     SubjectAuthentication,
     actor,
     check_is_about,
+    note_refused,
 )
-from privacy.models import DeletionRequest, PersonRestriction
+from privacy.models import DeletionRequest, ExportRequest, PersonRestriction
 from privacy.subjects import Pseudonyms
 from privacy.tokens import Subject
-from telemetry_site.errors import error_response
+from telemetry_site.errors import error_response, unavailable
 from telemetry_site.responses import json_response
 
 PERSONS: list[type[BaseAuthentication]] = [KeyAuthentication, SubjectAuthentication]
+# Requests that wait for a worker; there are threads left for those who send, whoever waits.
+_waiting = threading.BoundedSemaphore(settings.WEB_THREADS // 4)
 
 
 class PersonView(LimitedView):
@@ -72,6 +91,97 @@ class TokensView(LimitedView):
         )
         audit.record("token.issued", actor(request), project_id=project.pk)
         return json_response({"token": token, "expires_at": expires_at})
+
+
+class ExportView(PersonView):
+    """`POST /v1/telemetry/export`: what is stored of a person, at once where that is quick."""
+
+    operation = export_schema.EXPORT
+
+    def post(self, request: Request) -> HttpResponseBase:
+        fields, subject = self.person(request, bodies.AboutPerson)
+        export = exports.ask(granted(request).project_id, subject, actor(request))
+        wanted = preferences.parse(request._request.META.get("HTTP_PREFER", ""))
+        if exports.nudge():
+            _wait(export, wanted.seconds)
+        content = _content(fields["user_id"], export)
+        response = content or _later(request, export)
+        if applied := wanted.applied(later=content is None):
+            response["Preference-Applied"] = applied
+        return _kept_nowhere(response)
+
+
+class ExportStatusView(LimitedView):
+    """`GET /v1/telemetry/exports/{id}`: how far an export is, and where its file is fetched."""
+
+    authentication_classes = PERSONS
+    permission_classes = [MayAskAboutPersons]
+    rules = ("query.key",)
+    operation = export_schema.STATUS
+
+    def get(self, request: Request, export_id: UUID) -> HttpResponseBase:
+        export = exports.find(export_id, granted(request).project_id)
+        if export is None or not self._may_ask(request, export):
+            raise _unknown_export()
+        url = None
+        if exports.has_file(export):
+            path = reverse("export-download", args=[export.pk])
+            url = request.build_absolute_uri(f"{path}?signature={exports.signature(export)}")
+        return _kept_nowhere(json_response({**export.report, "download_url": url}))
+
+    def _may_ask(self, request: Request, export: ExportRequest) -> bool:
+        if not isinstance(request.user, Subject):
+            return True
+        pseudonyms = Pseudonyms(settings.PEPPER, export.project_id)
+        theirs = export.subject == pseudonyms.subject(request.user.user_id)
+        if not theirs and export.subject is not None:
+            note_refused(request, "a token for one person was used on another's export")
+        return theirs
+
+
+class ExportDownloadView(APIView):
+    """`GET /v1/telemetry/exports/{id}/download`: the file, for whoever has a link to it."""
+
+    authentication_classes = []
+    operation = export_schema.DOWNLOAD
+
+    def get(self, request: Request, export_id: UUID) -> HttpResponseBase:
+        try:
+            signed = exports.is_signed(export_id, request.GET.get("signature", ""))
+        except SignatureExpired:
+            return error_response(
+                410, "link_expired", "This link has expired. The status of the export has another."
+            )
+        export = exports.find(export_id) if signed else None
+        if export is None:
+            # Guessing is as good as failing to authenticate.
+            Limiter(Caller(request._request), ["auth.ip"]).check()
+            raise _unknown_export()
+        if not exports.has_file(export):
+            return error_response(410, "export_expired", "The file is deleted. Ask for another.")
+        try:
+            pieces = exports.Handing(export)
+        except exports.Busy:
+            return unavailable("Several files are being fetched. Try again soon.", "busy")
+        except FileNotFoundError:
+            raise _unknown_export() from None  # erased just now
+        audit.record(
+            "export.downloaded", "link holder", project_id=export.project_id, of=str(export.pk)
+        )
+        response = StreamingHttpResponse(pieces, content_type="application/gzip")
+        response["Content-Length"] = str(export.bytes)
+        response["Content-Disposition"] = f'attachment; filename="export-{export.pk}.json.gz"'
+        return _kept_nowhere(response)
+
+
+class ExportSchemaView(APIView):
+    """`GET /api/schema/export/`: what is in an export's file, as a JSON schema."""
+
+    authentication_classes = []
+    schema = None  # not a part of the OpenAPI document
+
+    def get(self, request: Request) -> HttpResponse:
+        return json_response(export_schema.FILE)
 
 
 class DeleteView(PersonView):
@@ -178,3 +288,41 @@ def _consent(user_id: str, held: PersonRestriction) -> HttpResponse:
     return json_response(
         {"user_id": user_id, "categories": held.categories, "suppressed": held.suppressed}
     )
+
+
+def _wait(export: ExportRequest, seconds: float) -> None:
+    """Wait for an export, unless so many do already."""
+    if seconds and _waiting.acquire(blocking=False):
+        try:
+            exports.wait(export, seconds)
+        finally:
+            _waiting.release()
+
+
+def _unknown_export() -> exceptions.NotFound:
+    return exceptions.NotFound("There is no such export of this person's.", "unknown_export")
+
+
+def _content(user_id: str, export: ExportRequest) -> HttpResponse | None:
+    """What the file says, with the person's id before it, which is stored nowhere; None where it
+    isn't ready, or is too much to be answered with."""
+    if not exports.has_file(export) or export.events + export.points > export_schema.MOST_AT_ONCE:
+        return None
+    content = exports.content(export, export_schema.MOST_BYTES_AT_ONCE)
+    if content is None:
+        return None
+    audit.record("export.answered", "system", project_id=export.project_id, of=str(export.pk))
+    head = msgspec.json.encode({"user_id": user_id})[:-1] + b","
+    return HttpResponse(head + content[1:], content_type="application/json")
+
+
+def _later(request: Request, export: ExportRequest) -> HttpResponse:
+    url = request.build_absolute_uri(reverse("export", args=[export.pk]))
+    answer = {"export_id": export.pk, "status": export.state, "status_url": url}
+    return json_response(answer, 202, {"Location": url})
+
+
+def _kept_nowhere(response: HttpResponseBase) -> HttpResponseBase:
+    """An answer that no cache keeps."""
+    response["Cache-Control"] = "no-store"
+    return response

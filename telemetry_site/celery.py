@@ -84,6 +84,20 @@ SCHEDULES = (
         "Erases persons whose grace is over, and tries again hourly what failed.",
         queue="privacy",
     ),
+    Schedule(
+        "make exports",
+        "privacy.tasks.make_exports",
+        60,
+        "Makes the exports that wait, should a nudge have been lost or a worker have died.",
+        queue="privacy",
+    ),
+    Schedule(
+        "expire exports",
+        "privacy.tasks.expire_exports",
+        3600,
+        "Deletes the files of exports whose time is over, and forgets whose they were.",
+        queue="privacy",
+    ),
 )
 
 

@@ -5,6 +5,7 @@ the start with a sentence that names the variable.
 """
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -277,6 +278,47 @@ MIN_FREE_DISK_BYTES = env_int("TELEMETRY_MIN_FREE_DISK_MB", 500) * 1024**2
 # Before that it is told.
 DISK_ALARM_BYTES = env_int("TELEMETRY_DISK_ALARM_MB", 2000) * 1024**2
 BACKLOG_ALARM_SECONDS = env_int("TELEMETRY_BACKLOG_ALARM_SECONDS", 60, least=5)
+
+# --- Persons' exports ----------------------------------------------------------------------------
+
+EXPORT_DAYS = env_int("TELEMETRY_EXPORT_DAYS", 7, least=1, most=30)
+
+
+def export_storage(url: str) -> dict[str, Any]:
+    """Django's description of where export files are: below the data folder, or in a bucket."""
+    if not url:
+        return {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {
+                "location": DATA_DIR / "exports",
+                "file_permissions_mode": 0o600,
+                "directory_permissions_mode": 0o700,
+            },
+        }
+    parts = urlsplit(url)
+    if parts.scheme != "s3" or not parts.netloc or parts.query:
+        raise ImproperlyConfigured(
+            "TELEMETRY_EXPORT_STORAGE must be s3://BUCKET or s3://BUCKET/PREFIX."
+        )
+    if find_spec("storages") is None:
+        raise ImproperlyConfigured(
+            "TELEMETRY_EXPORT_STORAGE needs what requirements-s3.txt lists: "
+            ".venv/bin/pip install -r requirements-s3.txt"
+        )
+    return {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": parts.netloc,
+            "location": parts.path.strip("/"),
+            "default_acl": None,
+        },
+    }
+
+
+STORAGES = {
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "exports": export_storage(env_str("TELEMETRY_EXPORT_STORAGE")),
+}
 
 # --- Monitoring ----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ PACKAGES = (*APPS, "telemetry_site", "tests")
 CODE = {"manage.py", "telemetry_site", *APPS, "tests", "requirements.txt"}
 REPOSITORY = {
     ".ci", ".git", ".gitignore", "LICENSE", "Makefile", "README.md", "deploy", "docs",
-    "pyproject.toml", "requirements-dev.txt",
+    "pyproject.toml", "requirements-dev.txt", "requirements-s3.txt",
 }  # fmt: skip
 NAMELESS = {
     "utils",

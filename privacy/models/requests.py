@@ -29,6 +29,8 @@ class ExportRequest(models.Model):
         FAILED = "failed", "failed after all tries"
         EXPIRED = "expired", "its file is deleted"
 
+    OPEN = (State.WAITING, State.RUNNING)
+
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
     subject = models.BinaryField(
@@ -60,6 +62,21 @@ class ExportRequest(models.Model):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What whoever may ask about it is told."""
+        return {
+            "export_id": self.pk,
+            "status": self.state,
+            "requested_at": self.requested_at,
+            "finished_at": self.finished_at,
+            "expires_at": self.expires_at,
+            "events": self.events,
+            "metrics": self.points,
+            "bytes": self.bytes,
+            "error": self.error if self.state == self.State.FAILED else "",
+        }
 
 
 class DeletionRequestQuerySet(models.QuerySet["DeletionRequest"]):

@@ -125,6 +125,20 @@ ALERTS = (
         "Persons who asked for it are not erased in time.",
     ),
     Alert(
+        "TelemetryExportsWait",
+        "max(telemetry_exports_oldest_seconds) > 3600",
+        "5m",
+        WARNING,
+        "Persons have waited for their data for {{ $value | humanizeDuration }}.",
+    ),
+    Alert(
+        "TelemetryExportsFail",
+        "max(telemetry_exports_failed) > 0",
+        "0m",
+        WARNING,
+        "Persons' data could not be gathered: {{ $value }} exports failed.",
+    ),
+    Alert(
         "TelemetryServerErrors",
         'sum(rate(telemetry_requests_total{status=~"5.."}[5m])) '
         "/ sum(rate(telemetry_requests_total[5m])) > 0.01",

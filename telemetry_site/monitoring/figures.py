@@ -16,12 +16,13 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
+from django.db.models import Count, Min
 from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ingest import backlog, partitions
-from privacy.models import DeletionRequest
+from privacy.models import DeletionRequest, ExportRequest
 from telemetry_site import presence, queues
 from telemetry_site.celery import BROKER_ERRORS, QUEUES
 from telemetry_site.checks import Finding, examine
@@ -57,6 +58,21 @@ def _erasures() -> list[Figure]:
         ("telemetry_erasures_due", (), requests.due().count()),
         ("telemetry_erasures_overdue", (), requests.overdue().count()),
         ("telemetry_erasures_failed", (), requests.failed().count()),
+    ]
+
+
+def _exports() -> list[Figure]:
+    now = timezone.now()
+    waiting = ExportRequest.objects.filter(state__in=ExportRequest.OPEN)
+    found = waiting.aggregate(count=Count("pk"), oldest=Min("requested_at"))
+    age = (now - found["oldest"]).total_seconds() if found["oldest"] else 0.0
+    failed = ExportRequest.objects.filter(
+        state=ExportRequest.State.FAILED, finished_at__gt=now - timedelta(days=1)
+    )
+    return [
+        ("telemetry_exports_waiting", (), found["count"]),
+        ("telemetry_exports_oldest_seconds", (), max(0.0, age)),
+        ("telemetry_exports_failed", (), failed.count()),
     ]
 
 
@@ -156,7 +172,7 @@ class _Asker:
 def _ask_the_database() -> list[Figure]:
     close_old_connections()
     with _short_statements():
-        return [*_ledger(), *_partitions(), *_pauses(), *_erasures()]
+        return [*_ledger(), *_partitions(), *_pauses(), *_erasures(), *_exports()]
 
 
 def _ask_the_broker() -> list[Figure]:

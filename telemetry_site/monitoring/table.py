@@ -248,6 +248,30 @@ _ALL = (
         "Requests for erasure that failed and are tried again every hour.",
         asked=True,
     ),
+    Metric(
+        "telemetry_exports_waiting", GAUGE, (), "exports",
+        "Exports of persons' data that wait for a worker, or are made just now.",
+        (
+            Panel("Privacy", "Exports that wait, and failed ones", "short",
+                  (("max(telemetry_exports_waiting)", "waiting"),
+                   ("max(telemetry_exports_failed)", "failed"))),
+        ),
+        asked=True,
+    ),
+    Metric(
+        "telemetry_exports_oldest_seconds", GAUGE, (), "seconds",
+        "For how long the oldest of them has waited; 0 where none does.",
+        (
+            Panel("Privacy", "Age of the oldest waiting export", "s",
+                  (("max(telemetry_exports_oldest_seconds)", "oldest"),)),
+        ),
+        asked=True,
+    ),
+    Metric(
+        "telemetry_exports_failed", GAUGE, (), "exports",
+        "Exports that failed after all attempts in the last day.",
+        asked=True,
+    ),
     # --- health ---
     Metric(
         "telemetry_check_ok", GAUGE, ("check",), "",

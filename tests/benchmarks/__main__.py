@@ -14,6 +14,7 @@ from statistics import median
 from tests.benchmarks import (
     copying,
     erasing,
+    exports,
     latency,
     memory,
     pages,
@@ -49,6 +50,7 @@ class Scale:
     ledger_rows: int = 10_000_000
     restricting_batches: int = 500
     event_rows: tuple[int, ...] = (1_000_000, 10_000_000)
+    export_events: int = 1_000_000
 
 
 QUICK = Scale(
@@ -65,6 +67,7 @@ QUICK = Scale(
     ledger_rows=200_000,
     restricting_batches=100,
     event_rows=(200_000, 400_000),
+    export_events=200_000,
 )
 
 
@@ -307,6 +310,21 @@ def privacy(results: Results) -> None:
                     f"{found.seconds:.1f} s", found.seconds <= erasing.MOST_SECONDS)  # fmt: skip
 
 
+def export(results: Results) -> None:
+    """One person's export: how fast, and how much memory, which doesn't grow with the events."""
+    with Ours() as ours:
+        for events, runs in ((100_000, results.scale.runs), (results.scale.export_events, 1)):
+            found = exports.run(ours, events, runs)
+            pace = [made.a_second for made in found]
+            grown = max(made.grown for made in found)
+            name = f"export of {events:,} events among {events * exports.SHARE:,}"
+            results.add(f"{name}: from the request to the file", "≥ 50,000 events/s",
+                        f"{median(pace):,.0f} events/s, {found[0].file_bytes / 2**20:.1f} MiB",
+                        median(pace) >= 50_000, _runs(pace))  # fmt: skip
+            results.add(f"{name}: growth of the worker", "≤ 30 MB", f"{grown:.1f} MB",
+                        grown <= 30)  # fmt: skip
+
+
 PARTS: dict[str, Callable[[Results], None]] = {
     "throughput": throughput_and_copy,
     "latency": latencies,
@@ -316,6 +334,7 @@ PARTS: dict[str, Callable[[Results], None]] = {
     "restrictions": restrictions,
     "admin": admin,
     "privacy": privacy,
+    "export": export,
     "soak": soak,
 }
 

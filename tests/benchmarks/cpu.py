@@ -10,6 +10,7 @@ ROLES = {
     "web": "granian",
     "ingest": "worker -Q ingest",
     "default": "worker -Q default",
+    "privacy": "worker -Q privacy",
     "beat": " beat ",
     "postgres": "bin/postgres -D",
     "redis": "redis-server",

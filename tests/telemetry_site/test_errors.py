@@ -30,6 +30,15 @@ ROUTES = {
     "v1/info": ("/v1/info", {"GET", "HEAD"}),
     "v1/query/accounting": ("/v1/query/accounting", {"GET", "HEAD"}),
     "v1/telemetry/tokens": ("/v1/telemetry/tokens", {"POST"}),
+    "v1/telemetry/export": ("/v1/telemetry/export", {"POST"}),
+    "v1/telemetry/exports/<uuid:export_id>": (
+        f"/v1/telemetry/exports/{BATCH_ID}",
+        {"GET", "HEAD"},
+    ),
+    "v1/telemetry/exports/<uuid:export_id>/download": (
+        f"/v1/telemetry/exports/{BATCH_ID}/download",
+        {"GET", "HEAD"},
+    ),
     "v1/telemetry/delete": ("/v1/telemetry/delete", {"POST"}),
     "v1/telemetry/delete/status": ("/v1/telemetry/delete/status", {"POST"}),
     "v1/telemetry/delete/cancel": ("/v1/telemetry/delete/cancel", {"POST"}),
@@ -38,6 +47,7 @@ ROUTES = {
     "readyz": ("/readyz", {"GET", "HEAD"}),
     "metrics": ("/metrics", {"GET", "HEAD"}),
     "api/schema/": ("/api/schema/", {"GET", "HEAD"}),
+    "api/schema/export/": ("/api/schema/export/", {"GET", "HEAD"}),
     "api/schema/docs/": ("/api/schema/docs/", {"GET", "HEAD"}),
 }
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
@@ -59,6 +69,16 @@ REFUSALS = [
     ("GET", "/v1/query/accounting", None, {}, None, 401, "missing_key"),
     ("GET", "/v1/query/accounting", "ingest_key", {}, None, 403, "wrong_scope"),
     ("GET", f"/v1/batches/{BATCH_ID}", "ingest_key", {}, None, 404, "unknown_batch"),
+    ("POST", "/v1/telemetry/export", None, {}, b"{}", 401, "missing_token"),
+    ("POST", "/v1/telemetry/export", "ingest_key", {}, b"{}", 403, "wrong_scope"),
+    ("POST", "/v1/telemetry/export", "secret_key", {}, b"{}", 400, "missing_field"),
+    ("GET", f"/v1/telemetry/exports/{BATCH_ID}", None, {}, None, 401, "missing_token"),
+    ("GET", f"/v1/telemetry/exports/{BATCH_ID}", "ingest_key", {}, None, 403, "wrong_scope"),
+    ("GET", f"/v1/telemetry/exports/{BATCH_ID}", "secret_key", {}, None, 404, "unknown_export"),
+    (
+        "GET", f"/v1/telemetry/exports/{BATCH_ID}/download", "secret_key", {}, None,
+        404, "unknown_export",
+    ),
     ("GET", "/v1/batches/17", "ingest_key", {}, None, 404, "not_found"),
     ("GET", "/", None, {}, None, 404, "not_found"),
     ("GET", "/nothing/here", None, {}, None, 404, "not_found"),

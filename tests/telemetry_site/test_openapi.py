@@ -34,6 +34,9 @@ STATUSES = {
     "/v1/batches/{batch_id}": ASKED | {404},
     "/v1/query/accounting": ASKED | {403},
     "/v1/telemetry/tokens": SENT | {403},
+    "/v1/telemetry/export": SENT | {202, 403},
+    "/v1/telemetry/exports/{export_id}": ASKED | {403, 404},
+    "/v1/telemetry/exports/{export_id}/download": {200, 400, 404, 410, 429, 503},
     "/v1/telemetry/delete": SENT | {403},
     "/v1/telemetry/delete/status": SENT - {401} | {404},
     "/v1/telemetry/delete/cancel": SENT - {401} | {404, 409},
@@ -85,8 +88,9 @@ def contents() -> Iterator[tuple[str, dict[str, Any]]]:
             if media_type != "application/gzip":
                 yield f"{name} {media_type}", content
         for status, answer in operation["responses"].items():
-            for content in resolved(answer).get("content", {}).values():
-                yield f"{name} {status}", content
+            for media_type, content in resolved(answer).get("content", {}).items():
+                if media_type != "application/gzip":
+                    yield f"{name} {status}", content
 
 
 CONTENTS = dict(contents())
@@ -220,7 +224,9 @@ def test_an_example_can_be_sent_as_it_stands(
     if "deletion_token" in example:
         assert answer.json["code"] == "unknown_token"
         return
-    assert answer.status == min(map(int, operation["responses"])), answer.text
+    # What is asked for may be answered later.
+    good = {int(status) for status in operation["responses"] if status.startswith("2")}
+    assert answer.status in good, answer.text
     assert answer.status == 204 or not sent or answer.json["rejected"] == 0
 
 

@@ -27,6 +27,8 @@ WRONG = [
     ({"TELEMETRY_LOG_LEVEL": "LOUD"}, ["TELEMETRY_LOG_LEVEL", "LOUD"]),
     ({"TELEMETRY_PEPPER": "short"}, ["TELEMETRY_PEPPER", "32"]),
     ({"TELEMETRY_DATA_DIR": "/dev/null/x"}, ["TELEMETRY_DATA_DIR"]),
+    ({"TELEMETRY_EXPORT_STORAGE": "ftp://b"}, ["TELEMETRY_EXPORT_STORAGE", "s3://BUCKET"]),
+    ({"TELEMETRY_EXPORT_DAYS": "31"}, ["TELEMETRY_EXPORT_DAYS", "30"]),
     ({"REDIS_URL": "http://r"}, ["REDIS_URL", "redis://"]),
     ({"DATABASE_URL": "postgresql://h/d"}, ["DATABASE_URL", "SECRET_KEY", "TELEMETRY_PEPPER"]),
     ({**INSTANCE, "DATABASE_URL": "mysql://h/d"}, ["DATABASE_URL"]),

@@ -1,0 +1,202 @@
+"""The worker that makes exports: killed, without Redis, failing; and persons erased meanwhile."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import close_old_connections, connection, transaction
+from django.utils import timezone
+
+from privacy import exports
+from privacy.export import Gathering
+from privacy.models import AuditEntry, DeletionRequest, ExportRequest
+from tests.faults.trial import frozen, kill, remains
+from tests.harness import Project, Service, wait_for
+from tests.ingest.sending import accepted, batch, event, send
+from tests.ingest.sending import settled as stored
+from tests.ingest.traces import project_id
+from tests.privacy.asking import pseudonym, somebody
+from tests.privacy.exporting import LATER, export, fetched, rows, settled
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """No worker comes to the measurements: an export stops halfway."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE ingest_metricpoint IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def with_events(service: Service, project: Project) -> str:
+    """Somebody of whom three events are stored."""
+    user = somebody()
+    sent = batch(*[event(f"event {n}", user_id=user) for n in range(3)])
+    assert stored(service, project, accepted(send(service, project, sent)))["stored"] == 3
+    return user
+
+
+def asked(project: Project, user: str) -> ExportRequest:
+    """A request that no worker is told of."""
+    return exports.ask(project_id(project), pseudonym(project, user), "test")
+
+
+def files() -> set[Path]:
+    return set((settings.DATA_DIR / "exports").glob("*"))
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["the child", "the whole worker"])
+def test_a_worker_killed_halfway_leaves_nothing_and_the_next_begins_again(
+    service: Service, project: Project, whole: bool
+) -> None:
+    user = with_events(service, project)
+    before = files()
+    with held():
+        export_id = export(service, project, user, LATER).json["export_id"]
+        row = ExportRequest.objects.filter(pk=export_id, state="running")
+        wait_for(row.exists, 20, "a worker to begin")
+        workers = service.processes("privacy")
+        killed = workers if whole else workers[1:]
+        kill(*killed)
+        wait_for(lambda: not remains(killed), 20, "the worker to be dead")
+        assert files() == before, "nothing half-written has a name"
+    wait_for(lambda: service.processes("privacy")[1:], 60, "another worker")
+    # Asking again asks for the same one, and tells the worker.
+    assert export(service, project, user, LATER).json["export_id"] == export_id
+    report = settled(service, project, export_id)
+    assert (report["status"], report["events"]) == ("done", 3)
+    assert len(fetched(report["download_url"])["events"]) == 3
+    assert rows(project)[0].attempts >= 2
+    assert len(files() - before) == 1
+
+
+def test_without_redis_it_is_written_down_and_done_later(
+    service: Service, project: Project
+) -> None:
+    user = with_events(service, project)
+    with frozen(*service.processes("redis")):
+        begun = time.monotonic()
+        answer = export(service, project, user, {"Prefer": "wait=10"})
+        assert time.monotonic() - begun < 5, "nobody was told: waiting would be in vain"
+    assert (answer.status, answer.json["status"]) == (202, "waiting")
+    export(service, project, user, LATER)
+    assert settled(service, project, answer.json["export_id"])["status"] == "done"
+
+
+def test_two_workers_make_an_export_once(service: Service, project: Project) -> None:
+    with frozen(*service.processes("privacy")):
+        request = asked(project, with_events(service, project))
+
+        def work() -> None:
+            exports.make_waiting(20)
+            close_old_connections()
+            connection.close()
+
+        workers = [threading.Thread(target=work) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        request.refresh_from_db()
+        assert (request.state, request.attempts) == ("done", 1)
+
+
+@pytest.fixture
+def alone(service: Service) -> Iterator[None]:
+    """The service's own worker makes nothing meanwhile."""
+    with frozen(*service.processes("privacy")):
+        yield
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_cannot_be_made_fails_after_five_attempts(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any) -> Iterator[bytes]:
+        yield b"{"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Gathering, "pieces", broken)
+    request = asked(project, somebody())
+    before = files()
+    for attempt in range(1, 7):
+        exports.make_waiting(20)
+        request.refresh_from_db()
+        expected = "waiting" if attempt < exports.MOST_ATTEMPTS else "failed"
+        assert (request.state, request.attempts) == (expected, min(attempt, 5))
+    assert request.error == "It could not be made in 5 attempts (OSError)."
+    assert request.expires_at is not None
+    assert files() == before
+    actions = AuditEntry.objects.filter(object=str(request.pk)).order_by("number")
+    assert [entry.action for entry in actions] == ["export.asked", "export.failed"]
+    ExportRequest.objects.filter(pk=request.pk).update(expires_at=timezone.now())
+    exports.expire()
+    request.refresh_from_db()
+    assert (request.state, request.subject) == ("failed", None)
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_export_at_which_workers_die_fails_and_its_leftover_goes(project: Project) -> None:
+    request = asked(project, somebody())
+    leftover = settings.DATA_DIR / "exports" / f"{request.pk.hex}.json.gz"
+    leftover.parent.mkdir(mode=0o700, exist_ok=True)
+    leftover.write_bytes(b"half of it")
+    ExportRequest.objects.filter(pk=request.pk).update(
+        state="running", attempts=5, file=leftover.name
+    )
+    exports.make_waiting(20)
+    request.refresh_from_db()
+    assert (request.state, request.error) == ("failed", "The worker died each time it was made.")
+    assert not leftover.exists()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_person_erased_meanwhile_has_no_export(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked(project, somebody())
+    pieces = Gathering.pieces
+
+    def erased_meanwhile(gathering: Gathering) -> Iterator[bytes]:
+        yield from pieces(gathering)
+        ExportRequest.objects.filter(pk=request.pk).delete()
+
+    monkeypatch.setattr(Gathering, "pieces", erased_meanwhile)
+    before = files()
+    exports.make_waiting(20)
+    assert files() == before
+    assert not ExportRequest.objects.filter(pk=request.pk).exists()
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_while_a_person_is_erased_nothing_is_made(project: Project, state: str) -> None:
+    user = somebody()
+    now = timezone.now()
+    deletion = DeletionRequest.objects.create(
+        project_id=project_id(project), subject=pseudonym(project, user), state=state, due_at=now,
+        started_at=now,
+    )  # fmt: skip
+    request = asked(project, user)
+    exports.make_waiting(20)
+    request.refresh_from_db()
+    assert (request.state, request.attempts) == ("waiting", 0)
+    deletion.delete()
+    exports.make_waiting(20)
+    request.refresh_from_db()
+    assert request.state == "done"
+
+
+@pytest.mark.usefixtures("alone")
+def test_time_over_leaves_the_rest_for_another_task(project: Project) -> None:
+    requests = [asked(project, somebody()) for _ in range(2)]
+    assert exports.make_waiting(-1) is True
+    assert exports.make_waiting(20) is False
+    for request in requests:
+        request.refresh_from_db()
+        assert request.state == "done"

@@ -1,0 +1,341 @@
+"""Asking for an export: at once or later, and waited for; whose it is, and who gets the file."""
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from http.client import HTTPConnection
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.conf import settings
+from django.core.signing import TimestampSigner
+from django.utils import timezone
+
+from privacy import exports
+from privacy.models import AuditEntry, ExportRequest
+from tests.faults.trial import frozen
+from tests.harness import Answer, Project, Service, wait_for
+from tests.ingest.sending import accepted, batch, event, send
+from tests.ingest.sending import settled as stored
+from tests.ingest.traces import project_id
+from tests.privacy.asking import ask, pseudonym, somebody, subject_token
+from tests.privacy.exporting import LATER, PATIENT, export, fetched, rows, settled, status
+
+
+def done(service: Service, project: Project, user: str) -> dict[str, Any]:
+    """An export that is done."""
+    asked = export(service, project, user, LATER)
+    assert asked.status == 202, asked
+    report = settled(service, project, asked.json["export_id"])
+    assert report["status"] == "done", report
+    return report
+
+
+def refused(url: str) -> int:
+    """The status that this link is refused with."""
+    with pytest.raises(urllib.error.HTTPError) as found:
+        urllib.request.urlopen(url, timeout=10)
+    with found.value as error:
+        return error.code
+
+
+def path_of(report: dict[str, Any]) -> str:
+    return f"/v1/telemetry/exports/{report['export_id']}/download"
+
+
+# --- at once, or later ---
+
+
+def test_later_is_answered_at_once_and_says_where_to_look(
+    service: Service, project: Project
+) -> None:
+    answer = export(service, project, somebody(), LATER)
+    assert answer.status == 202
+    assert answer.headers["preference-applied"] == "respond-async"
+    assert answer.json["status_url"] == answer.headers["location"]
+    assert answer.json["status_url"].endswith(f"/v1/telemetry/exports/{answer.json['export_id']}")
+    report = settled(service, project, answer.json["export_id"])
+    assert (report["status"], report["error"]) == ("done", "")
+    assert report["bytes"] > 0
+
+
+def test_several_prefer_headers_are_one(service: Service, project: Project) -> None:
+    user = somebody()
+    client = HTTPConnection("127.0.0.1", service.port, timeout=30)
+    with closing(client):
+        client.putrequest("POST", "/v1/telemetry/export")
+        body = json.dumps({"user_id": user}).encode()
+        for name, value in (
+            ("Authorization", f"Bearer {subject_token(project, user)}"),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Prefer", "wait=10"),
+            ("Prefer", "respond-async"),
+        ):
+            client.putheader(name, value)
+        client.endheaders(body)
+        answer = client.getresponse()
+        assert (answer.status, answer.headers["Preference-Applied"]) == (200, "wait=10")
+
+
+def test_who_waits_in_vain_is_told_to_come_again(service: Service, project: Project) -> None:
+    user = somebody()
+    with frozen(*service.processes("privacy")):
+        begun = time.monotonic()
+        answer = export(service, project, user, {"Prefer": "wait=1"})
+        took = time.monotonic() - begun
+        assert (answer.status, answer.json["status"]) == (202, "waiting")
+        assert answer.headers["preference-applied"] == "wait=1"
+        assert 1 <= took < 5
+    assert settled(service, project, answer.json["export_id"])["status"] == "done"
+
+
+def test_much_is_a_file_even_for_who_waits(service: Service, project: Project) -> None:
+    user = somebody()
+    sent = [
+        accepted(send(service, project, batch(*[event(user_id=user)] * 1000))) for _ in range(11)
+    ]
+    for batch_id in sent:
+        stored(service, project, batch_id)
+    answer = export(service, project, user, PATIENT)
+    assert answer.status == 202, answer
+    report = settled(service, project, answer.json["export_id"])
+    assert (report["status"], report["events"]) == ("done", 11_000)
+    assert len(fetched(report["download_url"])["events"]) == 11_000
+
+
+def test_asking_again_while_one_waits_asks_for_the_same(service: Service, project: Project) -> None:
+    user, other = somebody(), somebody()
+    with frozen(*service.processes("privacy")):
+        answers = [export(service, project, user, LATER) for _ in range(3)]
+        assert export(service, project, other, LATER).status == 202
+        assert len({answer.json["export_id"] for answer in answers}) == 1
+        assert len(rows(project)) == 2
+    first = answers[0].json["export_id"]
+    settled(service, project, first)
+    assert export(service, project, user, LATER).json["export_id"] != first
+
+
+def test_of_many_who_ask_at_once_one_request_comes(service: Service, project: Project) -> None:
+    user = somebody()
+    start = threading.Barrier(8)
+
+    def one(_: int) -> Answer:
+        start.wait()
+        return export(service, project, user, LATER)
+
+    with frozen(*service.processes("privacy")), ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(one, range(8)))
+        assert [answer.status for answer in answers] == [202] * 8
+        assert len(rows(project)) == 1
+
+
+def test_many_who_wait_do_not_hold_up_who_sends(service: Service, project: Project) -> None:
+    waiting = 3 * settings.WEB_THREADS
+    with frozen(*service.processes("privacy")), ThreadPoolExecutor(waiting) as pool:
+        asked = [
+            pool.submit(export, service, project, somebody(), {"Prefer": "wait=4"})
+            for _ in range(waiting)
+        ]
+        # All but a few are answered; those few wait.
+        wait_for(lambda: sum(one.done() for one in asked) >= waiting - settings.WEB_THREADS // 4,
+                 20, "those who may not wait to be answered")  # fmt: skip
+        assert not all(one.done() for one in asked)
+        begun = time.monotonic()
+        accepted(send(service, project, batch()))
+        assert time.monotonic() - begun < 2
+        assert {one.result().status for one in asked} == {202}
+
+
+def test_slow_readers_do_not_hold_up_who_sends(service: Service, project: Project) -> None:
+    """Each reads nothing of a file that is larger than what lies between him and the server."""
+    report = done(service, project, somebody())
+    export_id = report["export_id"]
+    row = ExportRequest.objects.get(pk=export_id)
+    path = settings.DATA_DIR / "exports" / row.file
+    size = 64 * 1024**2
+    with path.open("r+b") as file:
+        file.truncate(size)
+    ExportRequest.objects.filter(pk=export_id).update(bytes=size)
+    url = report["download_url"]
+    held = []
+    try:
+        statuses = []
+        for _ in range(2 * settings.WEB_THREADS):
+            try:
+                held.append(urllib.request.urlopen(url, timeout=10))
+                statuses.append(200)
+            except urllib.error.HTTPError as error:
+                with error:
+                    statuses.append(error.code)
+        assert statuses.count(200) == settings.WEB_THREADS // 4
+        assert set(statuses) == {200, 503}
+        accepted(send(service, project, batch()))
+    finally:
+        for response in held:
+            response.close()
+
+    def again() -> bool:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return int(response.status) == 200
+
+    def freed() -> bool:
+        try:
+            return again()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+
+    wait_for(freed, 10, "those who hung up to make room")
+
+
+# --- whose it is ---
+
+
+def test_a_token_for_one_person_gets_no_export_of_another(
+    service: Service, project: Project
+) -> None:
+    user, other = somebody(), somebody()
+    report = done(service, project, user)
+    export_id = report["export_id"]
+    mine, others = subject_token(project, user), subject_token(project, other)
+    assert status(service, mine, export_id).json["download_url"]
+    before = AuditEntry.objects.filter(action="access.refused").count()
+    answer = status(service, others, export_id)
+    assert (answer.status, answer.json["code"]) == (404, "unknown_export")
+    assert AuditEntry.objects.filter(action="access.refused").count() == before + 1
+    answer = ask(service, "export", others, {"user_id": user})
+    assert (answer.status, answer.json["code"]) == (403, "wrong_subject")
+
+
+def test_another_projects_key_or_token_gets_nothing(service: Service, project: Project) -> None:
+    user = somebody()
+    export_id = done(service, project, user)["export_id"]
+    stranger = service.create_project(f"stranger {uuid4().hex}")
+    for bearer in (stranger.secret_key, subject_token(stranger, user)):
+        assert status(service, bearer, export_id).status == 404
+    for bearer, code in ((stranger.ingest_key, 403), (project.ingest_key, 403), ("x", 401)):
+        assert status(service, bearer, export_id).status == code
+
+
+# --- the link ---
+
+
+def test_link_opens_the_file_without_a_key_and_nothing_else(
+    service: Service, project: Project
+) -> None:
+    report = done(service, project, somebody())
+    with urllib.request.urlopen(report["download_url"], timeout=10) as response:
+        headers = response.headers
+        assert headers["Content-Type"] == "application/gzip"
+        assert headers["Content-Disposition"].startswith("attachment; ")
+        assert headers["Cache-Control"] == "no-store"
+        assert int(headers["Content-Length"]) == report["bytes"] == len(response.read())
+
+
+def test_link_that_is_tampered_with_opens_nothing(service: Service, project: Project) -> None:
+    report, other = (done(service, project, somebody()) for _ in range(2))
+    _, _, signature = report["download_url"].partition("?signature=")
+    moment, _, digest = signature.partition(":")
+    forged = {
+        "nothing": "",
+        "no signature": "x",
+        "another's": other["download_url"].partition("?signature=")[2],
+        "cut": signature[:-1],
+        "longer": f"{signature}0",
+        "later": f"{moment[:-1]}{'0' if moment[-1] != '0' else '1'}:{digest}",
+        "another key": TimestampSigner(key="k" * 50, salt="privacy.export")
+        .sign(report["export_id"])
+        .partition(":")[2],
+        "another salt": TimestampSigner(salt="admin").sign(report["export_id"]).partition(":")[2],
+    }
+    for what, given in forged.items():
+        answer = service.request("GET", f"{path_of(report)}?signature={given}")
+        assert (answer.status, answer.json["code"]) == (404, "unknown_export"), what
+    # It opens no export but its own.
+    path = report["download_url"].replace(report["export_id"], other["export_id"])
+    assert refused(path) == 404
+
+
+def test_link_expires_and_the_next_answer_has_another(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = done(service, project, somebody())
+    old = time.time() - exports.LINK_LIFE.total_seconds() - 2
+    monkeypatch.setattr("django.core.signing.time.time", lambda: old)
+    row = ExportRequest.objects.get(pk=report["export_id"])
+    path = f"{path_of(report)}?signature={exports.signature(row)}"
+    monkeypatch.undo()
+    answer = service.request("GET", path)
+    assert (answer.status, answer.json["code"]) == (410, "link_expired")
+    again = status(service, project.secret_key, report["export_id"]).json["download_url"]
+    assert fetched(again)["events"] == []
+
+
+def test_file_that_expired_is_gone_at_once_and_then_forgotten(
+    service: Service, project: Project
+) -> None:
+    user = somebody()
+    report = done(service, project, user)
+    row = ExportRequest.objects.get(pk=report["export_id"])
+    path = settings.DATA_DIR / "exports" / row.file
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    ExportRequest.objects.filter(pk=row.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert refused(report["download_url"]) == 410
+    assert status(service, project.secret_key, report["export_id"]).json["download_url"] is None
+    exports.expire()
+    assert not path.exists()
+    row.refresh_from_db()
+    assert (row.state, row.subject, row.file) == ("expired", None, "")
+    assert refused(report["download_url"]) == 410
+    assert status(service, project.secret_key, report["export_id"]).json["status"] == "expired"
+    assert status(service, subject_token(project, user), report["export_id"]).status == 404
+
+
+def test_erased_export_is_gone(service: Service, project: Project) -> None:
+    report = done(service, project, somebody())
+    ExportRequest.objects.filter(pk=report["export_id"]).delete()
+    assert refused(report["download_url"]) == 404
+    assert status(service, project.secret_key, report["export_id"]).status == 404
+
+
+def test_files_that_no_row_leads_to_are_swept_and_others_stay(
+    service: Service, project: Project
+) -> None:
+    report = done(service, project, somebody())
+    folder = settings.DATA_DIR / "exports"
+    orphan, foreign = folder / f"{uuid4().hex}.json.gz", folder / "README"
+    for path in (orphan, foreign):
+        path.write_bytes(b"x")
+    exports.expire()
+    assert not orphan.exists()
+    assert foreign.exists()
+    assert fetched(report["download_url"])["events"] == []
+    foreign.unlink()
+
+
+# --- written down ---
+
+
+def test_everything_is_in_the_audit_log_and_no_url_names_anybody(
+    service: Service, project: Project
+) -> None:
+    user = somebody()
+    report = done(service, project, user)
+    fetched(report["download_url"])
+    ask(service, "export", project.secret_key, {"user_id": user}, PATIENT)
+    entries = AuditEntry.objects.filter(project_id=project_id(project)).order_by("number")
+    assert [entry.action for entry in entries] == [
+        "export.asked", "export.made", "export.downloaded", "export.asked", "export.made",
+        "export.answered",
+    ]  # fmt: skip
+    assert {entry.object for entry in entries} == {str(row.pk) for row in rows(project)}
+    assert not [url for url in (report["download_url"],) if user in url]
+    assert pseudonym(project, user).hex() not in report["download_url"]
