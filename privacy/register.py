@@ -292,7 +292,7 @@ NOBODYS = (
         "ingest.Project",
         "Settings.",
         "id slug name users_optional scrubbing origins keyless_browsers rate_limits "
-        "signing_version signing_overlap_until created_at",
+        "privacy_rules signing_version signing_overlap_until created_at",
     ),
     Store(
         "ingest.ApiKey",
