@@ -39,11 +39,15 @@ _STORED_BEFORE = 200
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found: fine or not, a sentence, and whether batches are still accepted."""
+    """What a check found: fine or not, a sentence, and whether batches are still accepted.
+
+    `action` where something else is to be done than the check says.
+    """
 
     ok: bool
     detail: str
     accepting: bool = True
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ def _pause() -> str:
     pause = Pause.objects.filter(pk=QUEUE).first()
     if pause is None:
         return ""
-    return f"paused since {pause.since:%Y-%m-%dT%H:%M:%SZ} (Queues in the admin resumes it)"
+    return f"paused since {pause.since:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _erasures() -> Finding:
@@ -132,7 +136,9 @@ def _erasures() -> Finding:
 
 def _worker() -> Finding:
     if pause := _pause():
-        return Finding(False, pause)
+        return Finding(
+            False, pause, action="Resume it in Queues in the admin, once its reason is gone."
+        )
     return _lease(WORKER_LEASE, "runs")
 
 

@@ -44,4 +44,4 @@ class ReadyView(APIView):
 
 def _report(name: str, finding: Finding) -> dict[str, bool | str]:
     report: dict[str, bool | str] = {"ok": finding.ok, "detail": finding.detail}
-    return report if finding.ok else {**report, "action": CHECKS[name].action}
+    return report if finding.ok else {**report, "action": finding.action or CHECKS[name].action}

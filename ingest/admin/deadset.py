@@ -268,9 +268,12 @@ class DeadSetPage(BoundedListPage):
         """How far what was started last is, as a piece of the page."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return TemplateResponse(
-            request, "admin/ingest/deadbatch/progress.html", self._progress(request)
-        )
+        shown = self._progress(request)
+        response = TemplateResponse(request, "admin/ingest/deadbatch/progress.html", shown)
+        if shown["resolution"] is None or shown["resolution"].finished_at:
+            # The rest of the page is as it was before.
+            response["HX-Refresh"] = "true"
+        return response
 
     def _progress(self, request: HttpRequest) -> dict[str, Any]:
         latest = Resolution.objects.select_related("started_by").order_by("-pk").first()

@@ -89,7 +89,7 @@ class ApiKeyAdmin(ModelAdmin):
     def made(self, key: ApiKey) -> SafeString:
         return moment(key.created_at)
 
-    @admin.display(description="last used (UTC)", ordering="last_used_at")
+    @admin.display(description="last used (UTC, to the hour)", ordering="last_used_at")
     def last_used(self, key: ApiKey) -> str:
         return _used(key)
 
@@ -164,7 +164,7 @@ class ApiKeyAdmin(ModelAdmin):
 
 def _used(key: ApiKey) -> str:
     """When a key was used last, to the hour as it is kept."""
-    return f"{key.last_used_at:%Y-%m-%d %H:00}" if key.last_used_at else "never"
+    return f"{key.last_used_at:%Y-%m-%d %H}h" if key.last_used_at else "never"
 
 
 def _page_of(key: ApiKey) -> str:

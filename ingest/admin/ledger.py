@@ -36,7 +36,9 @@ MOST_REJECTED = 100
 @admin.register(Batch)
 class LedgerPage(BoundedListPage):
     title = "Ledger"
-    list_display = ("at", "in_project", "format", "in_state", "became", "sizes", "took", "named")
+    list_display = (
+        *("at", "in_project", "format", "in_state", "became", "why", "sizes", "took", "named"),
+    )
     list_filter = (StateFilter, ProjectFilter, FormatFilter, AgeFilter, DayFilter, ErrorFilter)
     search_fields = ("batch_id",)
     search_help_text = "Batch id, ledger id or request id"
@@ -61,6 +63,10 @@ class LedgerPage(BoundedListPage):
     @admin.display(description="events")
     def became(self, batch: Batch) -> str:
         return outcomes(batch)
+
+    @admin.display(description="error")
+    def why(self, batch: Batch) -> str:
+        return batch.error or NOTHING
 
     @admin.display(description="size, wire / decoded")
     def sizes(self, batch: Batch) -> str:

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
@@ -27,6 +28,31 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    list_display = ("username", "roles", "is_active", "is_superuser", "last_login")
+    list_filter = ("groups", "is_active")
+    # Roles are what there is to give; single permissions belong to them.
+    fieldsets = (
+        (None, {"fields": ("username", "password", "email")}),
+        ("Roles", {"fields": ("groups", "is_superuser", "is_active")}),
+    )
+    add_fieldsets = ((None, {"fields": ("username", "password1", "password2", "groups")}),)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """Only who may do everything makes others that may."""
+        return () if request.user.is_superuser else ("is_superuser",)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """There is nothing to log in to but the admin: whoever is made may."""
+        if not change:
+            obj.is_staff = True
+        super().save_model(request, obj, form, change)
+
+    @admin.display(description="roles")
+    def roles(self, user: User) -> str:
+        return ", ".join(group.name for group in user.groups.all())
 
 
 @admin.register(Group)
@@ -36,5 +62,8 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What `admin/index.html` shows: how the service is."""
-    findings = [(name, finding, CHECKS[name].action) for name, finding in examine().items()]
+    findings = [
+        (name, finding, finding.action or CHECKS[name].action)
+        for name, finding in examine().items()
+    ]
     return {**context, "title": "Health", "findings": findings}

@@ -1,10 +1,11 @@
 """The admin as a whole: who sees which page, and that nothing comes from elsewhere."""
 
 import re
+from uuid import uuid4
 
 import pytest
 from django.contrib.admin import site
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
@@ -69,3 +70,28 @@ def test_pages_let_the_browser_load_nothing_from_elsewhere() -> None:
     page = logged_in("admin").get("/admin/")
     assert "default-src 'self'" in page["Content-Security-Policy"]
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', page.text)
+
+
+def test_somebody_who_is_made_with_a_role_may_log_in_and_has_it() -> None:
+    name, password = f"made-{uuid4().hex}", uuid4().hex
+    viewer = Group.objects.get(name="viewer")
+    answer = logged_in("admin").post(
+        reverse("admin:auth_user_add"),
+        {"username": name, "password1": password, "password2": password, "groups": [viewer.pk],
+         "usable_password": "true"},
+    )  # fmt: skip
+    assert answer.status_code == 302, answer.text
+    client = Client()
+    assert client.login(username=name, password=password)
+    assert client.get(reverse("admin:ingest_batch_changelist")).status_code == 200
+    assert client.get(reverse("admin:auth_user_changelist")).status_code == 403
+
+
+def test_nobody_makes_themselves_a_superuser() -> None:
+    client = logged_in("admin")
+    user = User.objects.get(pk=int(client.session["_auth_user_id"]))
+    address = reverse("admin:auth_user_change", args=[user.pk])
+    form = {"username": user.username, "is_active": "on", "is_superuser": "on",
+            "groups": [Group.objects.get(name="admin").pk]}  # fmt: skip
+    assert client.post(address, form).status_code == 302
+    assert not User.objects.get(pk=user.pk).is_superuser

@@ -96,6 +96,7 @@ class Command(BaseCommand):
         if found := report.differences(told, kept):
             raise CommandError("\n".join(["NOT ACCOUNTED FOR", *found]))
         self._say("The accounting agrees with what the clients were answered.")
+        self._say("Limited are events here; the admin's violations count requests.")
 
     def _point_at_pages(self, url: str) -> None:
         self._say("")
