@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from tests.faults import batches, beat, servers, up, workers
+from tests.faults import batches, beat, erasing, servers, up, workers
 from tests.faults.trial import Outcome
 from tests.harness import Service
 
@@ -56,6 +56,7 @@ FAULTS = (
     Fault("two beats", beat.beat_twice, 3, 60),
     Fault("one batch from eight clients at once", batches.replayed_at_once, 2, 20),
     Fault("poison between good batches", batches.poisoned, 1, 5),
+    Fault("kill -9 of the worker that erases", erasing.killed_at_erasing, 1, 20),
     Fault("kill -9 of `up`", up.up_killed, 1, 5),
     Fault("SIGTERM of `up`", up.up_stopped, 1, 5),
 )
