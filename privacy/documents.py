@@ -33,7 +33,8 @@ secret that is not in the database (`TELEMETRY_PEPPER`). The user id itself is w
 1. From the answer to the request on nothing new of the person is stored. Until the grace is over
    the request can be cancelled.
 2. Within a minute of its due date a worker of the queue `privacy` marks it running; from then on
-   it can't be cancelled. It waits until all storing that had begun before is through.
+   it can't be cancelled, and whoever has opted in meanwhile is restricted again. It waits until all
+   storing that had begun before is through.
 3. It goes through the tables above in their order, in transactions of some milliseconds. When the
    worker is killed the next one goes on where the rows are.
 4. It looks for the person in each of these tables again. What it finds makes the request fail,

@@ -291,8 +291,8 @@ NOBODYS = (
     Store(
         "ingest.Project",
         "Settings.",
-        "id slug name users_optional scrubbing origins keyless_browsers rate_limits "
-        "privacy_rules signing_version signing_overlap_until created_at",
+        "id slug name users_optional scrubbing privacy_rules origins keyless_browsers rate_limits "
+        "signing_version signing_overlap_until created_at",
     ),
     Store(
         "ingest.ApiKey",

@@ -58,7 +58,22 @@ def run(sizes: list[int]) -> Iterator[Erased]:
 
 
 def fill(connection: psycopg.Connection[Any], rows: int, person: tuple[int, bytes]) -> None:
-    """So many events, of which `PERSON_EVENTS` are the person's."""
+    """So many events, of which `PERSON_EVENTS` are the person's.
+
+    Without the indexes that are made in no order: putting them up afterwards takes a fifth.
+    """
+    found = connection.execute(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'ingest_event'"
+        " AND indexname IN ('ingest_event_subject', 'ingest_event_session')"
+    ).fetchall()
+    for name, _ in found:
+        connection.execute(f"DROP INDEX {name}")
+    _insert(connection, rows, person)
+    for _, definition in found:
+        connection.execute(definition.replace(" ON ONLY ", " ON "))
+
+
+def _insert(connection: psycopg.Connection[Any], rows: int, person: tuple[int, bytes]) -> None:
     for start in range(1, rows + 1, ROWS_AT_ONCE):
         connection.execute(
             FILL,

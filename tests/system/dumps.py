@@ -1,5 +1,6 @@
 """Everything that a running service keeps, as text to be searched."""
 
+import gzip
 import os
 import subprocess
 from importlib.util import find_spec
@@ -34,6 +35,12 @@ def of_payloads(service: Service) -> bytes:
     with service.database() as connection:
         rows = connection.execute("SELECT payload FROM ingest_batch WHERE payload IS NOT NULL")
         return b"".join(zstandard.ZstdDecompressor().decompress(payload) for (payload,) in rows)
+
+
+def of_exports(service: Service) -> bytes:
+    """What is in the files that wait to be fetched."""
+    files = (service.data_dir / "exports").glob("*.gz")
+    return b"".join(gzip.decompress(file.read_bytes()) for file in files)
 
 
 def of_redis(service: Service) -> str:
