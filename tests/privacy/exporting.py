@@ -3,8 +3,11 @@
 import gzip
 import json
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from django.db import connection
 from jsonschema import Draft202012Validator, FormatChecker
 
 from privacy.models import ExportRequest
@@ -62,6 +65,38 @@ def check(service: Service, content: dict[str, Any]) -> None:
     """Fail unless this keeps to the published schema."""
     schema = service.request("GET", "/api/schema/export/").json
     Draft202012Validator(schema, format_checker=FormatChecker()).validate(content)
+
+
+@contextmanager
+def standing_still(service: Service, role: str) -> Iterator[None]:
+    """The worker of a queue stands still, and not in a transaction, where others waited for it."""
+    processes = service.processes(role)
+
+    def stopped() -> bool:
+        for process in processes:
+            process.suspend()
+        if not _transactions():
+            return True
+        for process in processes:
+            process.resume()
+        return False
+
+    wait_for(stopped, 20, f"a moment in which no transaction of {role} is under way")
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+def _transactions() -> int:
+    """How many there are, but for our own."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def rows(project: Project) -> list[ExportRequest]:

@@ -11,13 +11,12 @@ from ingest.models import Project as Row
 from ingest.records import StoredPoint
 from privacy import export as gathering
 from privacy.export import Gathering
-from tests.faults.trial import frozen
 from tests.harness import Project, Service
 from tests.ingest.sending import accepted, accounting, batch, event, moment, send, settled
 from tests.ingest.traces import project_id, traces
 from tests.ingest.waiting import plant, record
 from tests.privacy.asking import about, ask, pseudonym, somebody, subject_token
-from tests.privacy.exporting import PATIENT, check, export, made
+from tests.privacy.exporting import PATIENT, check, export, made, standing_still
 
 
 def names(content: dict[str, Any], state: str = "stored") -> list[str]:
@@ -88,7 +87,7 @@ def test_who_left_nothing_gets_an_export_that_says_so(service: Service, project:
 
 def test_what_waits_is_in_it_once_stored_or_not(service: Service, project: Project) -> None:
     user, other = somebody(), somebody()
-    with frozen(*service.processes("ingest")):
+    with standing_still(service, "ingest"):
         sent = batch(*[event(f"event {n}", user_id=user) for n in range(3)], event(user_id=other))
         batch_id = accepted(send(service, project, sent))
         content = made(service, project, user)
@@ -124,7 +123,7 @@ def test_a_batch_stored_while_it_is_read_is_in_it_once(
 ) -> None:
     """Between the look at what waits and the look at what is stored, the worker stores it."""
     user = somebody()
-    with frozen(*service.processes("ingest")):
+    with standing_still(service, "ingest"):
         sent = batch(*[event(f"event {n}", user_id=user) for n in range(3)])
         batch_id = accepted(send(service, project, sent))
         gathered = Gathering(project_id(project), pseudonym(project, user))

@@ -21,7 +21,7 @@ from tests.ingest.sending import accepted, batch, event, send
 from tests.ingest.sending import settled as stored
 from tests.ingest.traces import project_id
 from tests.privacy.asking import pseudonym, somebody
-from tests.privacy.exporting import LATER, export, fetched, rows, settled
+from tests.privacy.exporting import LATER, export, fetched, rows, settled, standing_still
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def test_without_redis_it_is_written_down_and_done_later(
 
 
 def test_two_workers_make_an_export_once(service: Service, project: Project) -> None:
-    with frozen(*service.processes("privacy")):
+    with standing_still(service, "privacy"):
         request = asked(project, with_events(service, project))
 
         def work() -> None:
@@ -109,7 +109,7 @@ def test_two_workers_make_an_export_once(service: Service, project: Project) -> 
 @pytest.fixture
 def alone(service: Service) -> Iterator[None]:
     """The service's own worker makes nothing meanwhile."""
-    with frozen(*service.processes("privacy")):
+    with standing_still(service, "privacy"):
         yield
 
 

@@ -19,13 +19,21 @@ from django.utils import timezone
 
 from privacy import exports
 from privacy.models import AuditEntry, ExportRequest
-from tests.faults.trial import frozen
 from tests.harness import Answer, Project, Service, wait_for
 from tests.ingest.sending import accepted, batch, event, send
 from tests.ingest.sending import settled as stored
 from tests.ingest.traces import project_id
 from tests.privacy.asking import ask, pseudonym, somebody, subject_token
-from tests.privacy.exporting import LATER, PATIENT, export, fetched, rows, settled, status
+from tests.privacy.exporting import (
+    LATER,
+    PATIENT,
+    export,
+    fetched,
+    rows,
+    settled,
+    standing_still,
+    status,
+)
 
 
 def done(service: Service, project: Project, user: str) -> dict[str, Any]:
@@ -86,7 +94,7 @@ def test_several_prefer_headers_are_one(service: Service, project: Project) -> N
 
 def test_who_waits_in_vain_is_told_to_come_again(service: Service, project: Project) -> None:
     user = somebody()
-    with frozen(*service.processes("privacy")):
+    with standing_still(service, "privacy"):
         begun = time.monotonic()
         answer = export(service, project, user, {"Prefer": "wait=1"})
         took = time.monotonic() - begun
@@ -112,7 +120,7 @@ def test_much_is_a_file_even_for_who_waits(service: Service, project: Project) -
 
 def test_asking_again_while_one_waits_asks_for_the_same(service: Service, project: Project) -> None:
     user, other = somebody(), somebody()
-    with frozen(*service.processes("privacy")):
+    with standing_still(service, "privacy"):
         answers = [export(service, project, user, LATER) for _ in range(3)]
         assert export(service, project, other, LATER).status == 202
         assert len({answer.json["export_id"] for answer in answers}) == 1
@@ -130,7 +138,7 @@ def test_of_many_who_ask_at_once_one_request_comes(service: Service, project: Pr
         start.wait()
         return export(service, project, user, LATER)
 
-    with frozen(*service.processes("privacy")), ThreadPoolExecutor(8) as pool:
+    with standing_still(service, "privacy"), ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(one, range(8)))
         assert [answer.status for answer in answers] == [202] * 8
         assert len(rows(project)) == 1
@@ -138,7 +146,7 @@ def test_of_many_who_ask_at_once_one_request_comes(service: Service, project: Pr
 
 def test_many_who_wait_do_not_hold_up_who_sends(service: Service, project: Project) -> None:
     waiting = 3 * settings.WEB_THREADS
-    with frozen(*service.processes("privacy")), ThreadPoolExecutor(waiting) as pool:
+    with standing_still(service, "privacy"), ThreadPoolExecutor(waiting) as pool:
         asked = [
             pool.submit(export, service, project, somebody(), {"Prefer": "wait=4"})
             for _ in range(waiting)
