@@ -103,7 +103,7 @@ def test_made_day_is_a_partition_like_any_other(service: Service) -> None:
             """,
             [f"ingest_event_{day:%Y%m%d}"] * 2,
         ).fetchone() or (0, 0)
-    assert (indexes, checks) == (2, 0)
+    assert (indexes, checks) == (3, 0)
 
 
 def test_day_is_made_once_by_many_at_once(service: Service) -> None:
