@@ -18,11 +18,11 @@ from tests.harness import Project, Service, wait_for
 DAYS = 20  # the person's events lie on so many, and go in as many transactions at least
 EVENTS_A_DAY = 25
 SETTLING_SECONDS = 120.0
-LONGEST_DELAY = 3.0
+LONGEST_DELAY = 2.5
 # An erasure takes some seconds, so that a kill at a random moment hits it.
 SLOW = """
 CREATE OR REPLACE FUNCTION partitions.slow_erasing() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN PERFORM pg_sleep(0.004); RETURN OLD; END $$;
+    $$ BEGIN PERFORM pg_sleep(0.006); RETURN OLD; END $$;
 CREATE OR REPLACE TRIGGER slow_erasing BEFORE DELETE ON ingest_event FOR EACH ROW
     EXECUTE FUNCTION partitions.slow_erasing();
 """
