@@ -21,7 +21,7 @@ from tests.ingest.sending import accepted, batch, event, send
 from tests.ingest.sending import settled as stored
 from tests.ingest.traces import project_id
 from tests.privacy.asking import pseudonym, somebody
-from tests.privacy.exporting import LATER, export, fetched, rows, settled, standing_still
+from tests.privacy.exporting import LATER, export, fetched, rows, settled, standing_still, status
 
 
 @contextmanager
@@ -86,6 +86,9 @@ def test_without_redis_it_is_written_down_and_done_later(
     assert (answer.status, answer.json["status"]) == (202, "waiting")
     export(service, project, user, LATER)
     assert settled(service, project, answer.json["export_id"])["status"] == "done"
+    # Who comes next finds limits that hold.
+    wait_for(lambda: "ratelimit" in status(service, project.secret_key, answer.json["export_id"])
+             .headers, 30, "limits to be back")  # fmt: skip
 
 
 def test_two_workers_make_an_export_once(service: Service, project: Project) -> None:
