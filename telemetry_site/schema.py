@@ -125,6 +125,7 @@ _FINE = {
     "storing": {"ok": True, "detail": "keeps up"},
     "worker": {"ok": True, "detail": "runs"},
     "beat": {"ok": True, "detail": "runs the schedules"},
+    "erasures": {"ok": True, "detail": "none is late"},
 }
 _FULL = {
     "ok": False,
