@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,7 +15,9 @@ from ingest.models import Event, RateLimitViolation
 from ingest.models import Project as Row
 from privacy import audit
 from privacy.models import AuditEntry, ConsentChange, DeletionRequest
+from telemetry_site import presence
 from telemetry_site.models import Pause
+from telemetry_site.redis_client import redis_client
 from tests.harness import Project, Service, wait_for
 from tests.ingest.sending import accepted, accounting, batch, event, moment, send, settled, status
 from tests.ingest.traces import project_id, traces
@@ -225,7 +229,7 @@ def test_who_was_refused_by_a_limit_is_forgotten(service: Service, project: Proj
 
 def test_accounting_stays_exact(service: Service, project: Project) -> None:
     user, other = somebody(), somebody()
-    with paused(service):
+    with paused():
         for _ in range(3):
             sent = batch(event(user_id=user), event(user_id=other), event(user_id=user))
             accepted(send(service, project, sent))
@@ -247,7 +251,7 @@ def test_waiting_sessions_that_were_this_persons_alone_go_with_them(
     project, user, other = users_optional, somebody(), somebody()
     own, shared = uuid4().hex, uuid4().hex
     stored(service, project, event("named", user_id=user, session_id=own))
-    with paused(service):
+    with paused():
         for sent in (
             event("anonymous", user_id=None, session_id=own),
             event("named", user_id=user, session_id=shared),
@@ -261,24 +265,23 @@ def test_waiting_sessions_that_were_this_persons_alone_go_with_them(
     assert sorted(left) == ["other", "shared"]
 
 
-class paused:  # noqa: N801 it reads as a statement
+@contextmanager
+def paused() -> Iterator[None]:
     """The queue of the ledger stands still."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def __enter__(self) -> None:
-        Pause.objects.create(queue="ingest", by="test", reason="a test")
-        # What was being stored when the pause began is through.
-        time_limit = time.monotonic() + 30
-        while time.monotonic() < time_limit:
-            with self._service.database() as connection:
-                if not connection.execute("SELECT FROM ingest_attempt LIMIT 1").rowcount:
-                    return
-        raise AssertionError("storing never paused")
-
-    def __exit__(self, *_: object) -> None:
+    Pause.objects.create(queue="ingest", by="test", reason="a test")
+    try:
+        begun = time.time()
+        wait_for(lambda: _stands_still(begun), 30, "storing to pause")
+        yield
+    finally:
         Pause.objects.filter(pk="ingest").delete()
+
+
+def _stands_still(begun: float) -> bool:
+    """Whether the worker has said since that it runs nothing."""
+    with closing(redis_client()) as client:
+        told = [one for one in presence.workers(client) if one.queues == ["ingest"]]
+    return any(one.seen > begun + 1.5 and not one.running for one in told)
 
 
 def test_audit_says_what_was_done_and_holds_nobody(service: Service, project: Project) -> None:
