@@ -113,6 +113,8 @@ class ApiKeyAdmin(ModelAdmin):
             raise PermissionDenied
         form = NewKeyForm(request.POST or None, initial={"project": request.GET.get("project")})
         with transaction.atomic():
+            if form.is_valid() and not _may_hand_out(request, form.cleaned_data["scope"]):
+                form.add_error("scope", _NOT_YOURS)
             if not (form.is_valid() and form.is_first(form.cleaned_data["project"].pk)):
                 return ask(self, request, "Make an API key", "Make it", form=form)
             key, text = _make(form.cleaned_data)
@@ -125,6 +127,9 @@ class ApiKeyAdmin(ModelAdmin):
         key = self._key(request, number)
         if not key.is_usable:
             messages.error(request, f"{key} is {key.state}: make a new key instead.")
+            return HttpResponseRedirect(_page_of(key))
+        if not _may_hand_out(request, key.scope):
+            messages.error(request, _NOT_YOURS)
             return HttpResponseRedirect(_page_of(key))
         lines = [
             f"A new key of {key.project.slug} takes its place, with the same scope and label. Give "
@@ -184,3 +189,11 @@ def _revoke(key: ApiKey) -> str:
         raise Refused(f"{key} is {key.state} already.")
     key.revoke()
     return f"{key} of {key.project.slug} is {key.state}."
+
+
+_NOT_YOURS = "Whoever has a secret key may ask about persons: your role may not hand one out."
+
+
+def _may_hand_out(request: HttpRequest, scope: str) -> bool:
+    """A secret key opens what its holder's role may not: persons' data."""
+    return scope != ApiKey.Scope.SECRET or request.user.has_perm("privacy.act_for_person")

@@ -310,3 +310,17 @@ def test_only_who_may_rotates_the_signing_secret(
     answer = client.post(f"{PROJECTS}{number}/signing/", {"version": "1", "overlap_hours": "1"})
     assert answer.status_code == (200 if may else 403)
     assert Row.objects.get(slug=project.project).signing_version == (2 if may else 1)
+
+
+def test_only_who_may_ask_about_persons_hands_out_secret_keys(project: Project) -> None:
+    keys = ApiKey.objects.filter(project_id=project_id(project))
+    before = keys.count()
+    refused = make(logged_in("operator"), project, scope="secret")
+    assert "your role may not hand one out" in refused.text
+    assert keys.count() == before
+    page = f"{KEYS}{key_of(project, 'secret').pk}/rotate/"
+    answer = logged_in("operator").post(page, {"overlap_hours": "24"}, follow=True)
+    assert "your role may not hand one out" in answer.text
+    assert keys.count() == before
+    make(logged_in("admin"), project, scope="secret")
+    assert keys.count() == before + 1
