@@ -21,6 +21,7 @@ from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int4
 
 from ingest import partitions, prepared
+from ingest.formats.items import name_without
 from ingest.models import Batch, Grant
 from ingest.nudges import nudger
 from ingest.payloads import pack
@@ -98,7 +99,9 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     digest = _digest(decoded.records, pseudonyms)
     clean(decoded.records, arrival.grant.scrubbing, arrival.grant.rules, pseudonyms)
     stored, too_old = _canonical(decoded, arrival.received_at, pseudonyms)
-    rejections = sorted(decoded.rejections + too_old, key=lambda rejection: rejection.index)
+    rejections = sorted(
+        _without_ids(decoded.rejections, decoded) + too_old, key=lambda rejection: rejection.index
+    )
     if not stored:
         raise AllRejected(rejections)
     batch_id = decoded.batch_id or uuid.uuid4()
@@ -255,6 +258,21 @@ def _digest(records: Sequence[Record | Point], pseudonyms: Pseudonyms) -> uuid.U
     if all(record.sender and record.occurred_at for record in records):
         return uuid.UUID(bytes=pseudonyms.digest(_encode(records)))
     return None
+
+
+def _without_ids(rejections: list[Rejection], decoded: DecodedBatch) -> list[Rejection]:
+    """Refused events whose fields' names hold no user id of their batch."""
+    if not rejections:
+        return []
+    ids = {record.user_id for record in decoded.records} | {decoded.user_id}
+    known = [user_id for user_id in ids if user_id]
+    return [
+        msgspec.structs.replace(
+            rejection,
+            shape={name_without(name, known): kind for name, kind in rejection.shape.items()},
+        )
+        for rejection in rejections
+    ]
 
 
 def _refusals(rejections: list[Rejection]) -> Jsonb | None:

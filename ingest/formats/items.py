@@ -1,6 +1,6 @@
 """Bodies taken apart into their items: a batch of them, a bare list, or a single one. Pure."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -101,14 +101,34 @@ def one_by_one(
     return taken, refused
 
 
+# What a field is called whose name holds an id.
+ID = "[id]"
+# Shorter ones stand in many a name by chance.
+_SHORTEST_ID = 4
+
+
 def shape(item: Any) -> dict[str, str]:
-    """Names and types of an item's fields (50 at the most), without a value."""
+    """Names and types of an item's fields (50 at the most), without a value.
+
+    Nor is an id kept that stands in a name.
+    """
     if not isinstance(item, dict):
         return {"": _TYPES[type(item)]}
+    fields = list(item.items())[:_SHAPE_FIELDS]
+    ids = [field for name, field in fields if _is_id(name, field)]
     return {
-        _storable(name[:200]): _TYPES.get(type(field), "object")
-        for name, field in list(item.items())[:_SHAPE_FIELDS]
+        _storable(name_without(name, ids)[:200]): _TYPES.get(type(field), "object")
+        for name, field in fields
     }
+
+
+def _is_id(name: str, field: Any) -> bool:
+    return name.lower().endswith("id") and isinstance(field, str) and len(field) >= _SHORTEST_ID
+
+
+def name_without(name: str, ids: Iterable[str]) -> str:
+    """The name of a field, unless one of these ids stands in it."""
+    return ID if any(text in name for text in ids) else name
 
 
 def _storable(name: str) -> str:
