@@ -10,7 +10,16 @@ from privacy import audit, restrictions
 from privacy.models import PROMISE, DeletionRequest, DeletionToken
 from telemetry_site.celery import BROKER_ERRORS, app, broker_connection
 
-__all__ = ["DEFAULT_GRACE", "PROMISE", "TooLate", "ask", "bring_forward", "cancel", "enter"]
+__all__ = [
+    "DEFAULT_GRACE",
+    "PROMISE",
+    "TooLate",
+    "ask",
+    "bring_forward",
+    "cancel",
+    "enter",
+    "is_running",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +65,7 @@ def enter(
     now = timezone.now()
     with transaction.atomic():
         # The lock on the person's row also lets one at a time ask for the same person.
-        restrictions.suppress(project_id, subject)
+        was_suppressed = restrictions.suppress(project_id, subject)
         request, created = DeletionRequest.objects.open().get_or_create(
             project_id=project_id,
             subject=subject,
@@ -64,6 +73,7 @@ def enter(
                 "requested_at": now,
                 "due_at": now + grace,
                 "request_timestamp": request_timestamp,
+                "was_suppressed": was_suppressed,
             },
         )
         if not created and now + grace < request.due_at:
@@ -78,6 +88,13 @@ def enter(
             begins=f"{request.due_at:%Y-%m-%d}",
         )
     return request, token
+
+
+def is_running(project_id: int, subject: bytes) -> bool:
+    """Whether a person's erasure is under way, or failed in the middle."""
+    begun = (DeletionRequest.State.RUNNING, DeletionRequest.State.FAILED)
+    asked = DeletionRequest.objects.filter(project_id=project_id, subject=subject)
+    return asked.filter(state__in=begun).exists()
 
 
 def bring_forward(request: DeletionRequest, actor: str) -> bool:
@@ -117,7 +134,8 @@ def cancel(request: DeletionRequest, actor: str) -> DeletionRequest:
             return held
         if held.state != DeletionRequest.State.PENDING or held.subject is None:
             raise TooLate(held.state)
-        restrictions.unsuppress(held.project_id, bytes(held.subject))
+        if not held.was_suppressed:
+            restrictions.unsuppress(held.project_id, bytes(held.subject))
         held.state = DeletionRequest.State.CANCELLED
         held.finished_at = timezone.now()
         held.save(update_fields=["state", "finished_at"])

@@ -155,8 +155,8 @@ PERSONS = (
     Store(
         "privacy.DeletionRequest",
         "Requests for erasure, what became of them, and their receipts.",
-        "id project state requested_at request_timestamp due_at started_at finished_at attempts "
-        "error retry_at receipt",
+        "id project state requested_at request_timestamp due_at was_suppressed started_at "
+        "finished_at attempts error retry_at receipt",
         {"subject": _SUBJECT},
         why="to carry it out, and to show that it was",
         kept="for good, without the pseudonym once it is settled",
@@ -337,4 +337,5 @@ NOT_REACHED = (
     "Records that name no user: nothing leads from them to a person, but for those of a session "
     "that this person alone has used, which are erased.",
     "Counters of limits in Redis, under keyed hashes: they end by themselves within a day.",
+    "What a client has chosen as X-Request-ID: it is kept as it came, and should name nobody.",
 )

@@ -25,12 +25,12 @@ def consent(project_id: int, subject: bytes, answers: Mapping[str, bool]) -> Per
     Whoever was suppressed and grants something opts in again, to that alone.
     """
     held = hold(project_id, subject)
-    refused = set(CATEGORIES) if held.suppressed else set(held.refused)
+    opts_in = held.suppressed and any(answers.values())
+    refused = set(CATEGORIES) if opts_in else set(held.refused)
     refused -= {name for name, granted in answers.items() if granted}
     refused |= {name for name, granted in answers.items() if not granted}
-    if any(answers.values()):
-        held.suppressed = False
-    held.refused = [] if held.suppressed else sorted(refused)
+    held.suppressed = held.suppressed and not opts_in
+    held.refused = sorted(refused)
     held.save()
     now = timezone.now()
     ConsentChange.objects.bulk_create(
@@ -42,11 +42,12 @@ def consent(project_id: int, subject: bytes, answers: Mapping[str, bool]) -> Per
     return held
 
 
-def suppress(project_id: int, subject: bytes) -> None:
-    """Let nothing more of a person be stored, in the caller's transaction."""
+def suppress(project_id: int, subject: bytes) -> bool:
+    """Let nothing more of a person be stored, in the caller's transaction; whether it was so."""
     held = hold(project_id, subject)
-    held.suppressed = True
+    was, held.suppressed = held.suppressed, True
     held.save()
+    return was
 
 
 def unsuppress(project_id: int, subject: bytes) -> None:
@@ -58,7 +59,9 @@ def unsuppress(project_id: int, subject: bytes) -> None:
 
 def bury(project_id: int, subject: bytes) -> None:
     """Keep of a person's restrictions the tombstone alone, in the caller's transaction."""
-    PersonRestriction.objects.filter(project_id=project_id, subject=subject).update(refused=[])
+    held = hold(project_id, subject)
+    held.suppressed, held.refused = True, []
+    held.save()
 
 
 def await_storing(project_id: int) -> None:

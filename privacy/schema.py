@@ -321,7 +321,15 @@ CONSENT = {
         f"By category; `{EVERYTHING}` stands for all that aren't named. What is refused is dropped "
         "when it is to be stored, and counted as suppressed. Measurements have no category: they "
         "are dropped once every category is refused.",
-        {**PERSON_REFUSALS, 200: _HELD},
+        {
+            **PERSON_REFUSALS,
+            200: _HELD,
+            409: refusal(
+                409,
+                "Their erasure is under way.",
+                {"erasing": "The person is being erased right now. Ask again when it is done."},
+            ),
+        },
         [ENCODING],
         body(
             "ConsentAnswers",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import jwt
+from django.conf import settings
 from django.utils import timezone
 
 from ingest import tokens
@@ -36,7 +37,7 @@ def subject_of(text: str) -> tuple[Project, Subject]:
     """Whose project and which person a token is for. Raises `tokens.InvalidToken`."""
     project, claims = tokens.verified(text, SCOPE)
     user_id, expires = claims.get("sub"), claims.get("exp")
-    if not isinstance(user_id, str) or not user_id.strip():
+    if not isinstance(user_id, str) or not _is_id(user_id):
         raise tokens.InvalidToken("The token must name its user as sub.")
     if not isinstance(expires, int | float):
         raise tokens.InvalidToken("The token must say when it expires, as exp.")
@@ -44,3 +45,10 @@ def subject_of(text: str) -> tuple[Project, Subject]:
     if expires > latest:
         raise tokens.InvalidToken("The token may be valid for a day at most; see exp.")
     return project, Subject(user_id)
+
+
+def _is_id(text: str) -> bool:
+    """Whether an event could name somebody so."""
+    surrogates = any("\ud800" <= character <= "\udfff" for character in text)
+    short = len(text) <= settings.MAX_NAME_LENGTH
+    return bool(text.strip()) and short and "\0" not in text and not surrogates

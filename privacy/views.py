@@ -68,10 +68,13 @@ class PersonView(LimitedView):
 
     def subject(self, request: Request, user_id: str) -> bytes:
         """The pseudonym of the person; refuses who may not ask about them, or asks too often."""
-        check_is_about(request, user_id)
         assert self.limiter is not None
-        self.limiter.caller.user = user_id
+        # Before anything is written: who asks about others uses up their own.
+        self.limiter.caller.user = (
+            request.user.user_id if isinstance(request.user, Subject) else user_id
+        )
         self.limiter.check()
+        check_is_about(request, user_id)
         return Pseudonyms(settings.PEPPER, granted(request).project_id).subject(user_id)
 
 
@@ -159,15 +162,15 @@ class ExportDownloadView(APIView):
             raise _unknown_export()
         if not exports.has_file(export):
             return error_response(410, "export_expired", "The file is deleted. Ask for another.")
+        audit.record(
+            "export.downloaded", "link holder", project_id=export.project_id, of=str(export.pk)
+        )
         try:
             pieces = exports.Handing(export)
         except exports.Busy:
             return unavailable("Several files are being fetched. Try again soon.", "busy")
         except FileNotFoundError:
             raise _unknown_export() from None  # erased just now
-        audit.record(
-            "export.downloaded", "link holder", project_id=export.project_id, of=str(export.pk)
-        )
         response = StreamingHttpResponse(pieces, content_type="application/gzip")
         response["Content-Length"] = str(export.bytes)
         response["Content-Disposition"] = f'attachment; filename="export-{export.pk}.json.gz"'
@@ -257,6 +260,14 @@ class ConsentView(PersonView):
         fields, subject = self.person(request, bodies.ConsentBody)
         project_id = granted(request).project_id
         with transaction.atomic():
+            # Whoever begins an erasure holds the person's row too.
+            restrictions.hold(project_id, subject)
+            if deletions.is_running(project_id, subject):
+                return error_response(
+                    409,
+                    "erasing",
+                    "The person is being erased right now. Ask again when it is done.",
+                )
             held = restrictions.consent(project_id, subject, fields["categories"])
             audit.record(
                 "consent.changed",

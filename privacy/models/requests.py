@@ -129,6 +129,9 @@ class DeletionRequest(models.Model):
     requested_at = models.DateTimeField(default=timezone.now)
     request_timestamp = models.DateTimeField(null=True, help_text="What the client's clock said.")
     due_at = models.DateTimeField(help_text="When its grace is over and erasure begins.")
+    was_suppressed = models.BooleanField(
+        default=False, help_text="By an earlier erasure: cancelling this one changes nothing."
+    )
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     attempts = models.PositiveSmallIntegerField(default=0)

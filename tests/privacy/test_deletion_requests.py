@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from ingest.models import Event
 from privacy.models import AuditEntry, DeletionRequest, DeletionToken
-from tests.harness import Answer, Project, Service
+from tests.harness import Answer, Project, Service, wait_for
 from tests.ingest.sending import accepted, batch, event, moment, send, settled
 from tests.ingest.traces import project_id, traces
 from tests.privacy.asking import about, ask, pseudonym, somebody, subject_token
@@ -191,3 +191,42 @@ def test_everything_is_in_the_audit_log(service: Service, project: Project) -> N
     actors = [entry.actor for entry in entries]
     assert (actors[0], actors[2]) == ("subject", "token holder")
     assert actors[1].startswith("key #")
+
+
+def test_cancelling_lifts_no_earlier_erasure(service: Service, project: Project) -> None:
+    user = somebody()
+    done = delete(service, project, user, grace_days=0).json["deletion_token"]
+    wait_for(
+        lambda: about(service, "status", done).json["status"] == "completed", 30, "the erasure"
+    )
+    about(service, "cancel", delete(service, project, user).json["deletion_token"])
+    assert send_one(service, project, user)["suppressed"] == 1
+
+
+def test_what_is_refused_meanwhile_holds_after_cancelling(
+    service: Service, project: Project
+) -> None:
+    user = somebody()
+    bearer = subject_token(project, user)
+
+    def refuse(category: str) -> None:
+        ask(service, "consent", bearer, {"user_id": user, "categories": {category: False}})
+
+    refuse("business")
+    token = delete(service, project, user).json["deletion_token"]
+    refuse("application")
+    about(service, "cancel", token)
+    held = service.request(
+        "GET", "/v1/telemetry/consent", headers={"Authorization": f"Bearer {bearer}"}
+    ).json["categories"]
+    assert [name for name, granted in held.items() if not granted] == ["application", "business"]
+
+
+def test_nobody_opts_in_while_they_are_erased(service: Service, project: Project) -> None:
+    user = somebody()
+    delete(service, project, user)
+    DeletionRequest.objects.filter(pk=requests(project)[0].pk).update(state="running")
+    content = {"user_id": user, "categories": {"*": True}}
+    answer = ask(service, "consent", subject_token(project, user), content)
+    assert (answer.status, answer.json["code"]) == (409, "erasing")
+    DeletionRequest.objects.filter(pk=requests(project)[0].pk).update(state="pending")

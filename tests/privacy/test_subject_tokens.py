@@ -85,6 +85,9 @@ FORGED: dict[str, tuple[Forge, int, str]] = {
                           "invalid_token"),
     "of nobody": (lambda p: subject_token(p, VICTIM, sub=None), 401, "invalid_token"),
     "of an empty user": (lambda p: subject_token(p, VICTIM, sub="  "), 401, "invalid_token"),
+    "of half a character": (lambda p: subject_token(p, "\ud800"), 401, "invalid_token"),
+    "of a NUL": (lambda p: subject_token(p, "\0"), 401, "invalid_token"),
+    "of somebody without end": (lambda p: subject_token(p, "u" * 201), 401, "invalid_token"),
     "a publishable key": (lambda p: p.ingest_key, 403, "wrong_scope"),
     "nothing": (lambda p: "", 401, "missing_token"),
     "another user's": (lambda p: subject_token(p, "attacker"), 403, "wrong_subject"),
@@ -177,3 +180,11 @@ def test_tokens_of_a_server_are_asked_for_with_a_secret_key_only(
     assert answer.status == 401
     answer = ask(service, "tokens", project.ingest_key, {"user_id": user})
     assert (answer.status, answer.json["code"]) == (403, "wrong_scope")
+
+
+def test_who_asks_about_others_uses_up_their_own(service: Service, project: Project) -> None:
+    Row.objects.filter(slug=project.project).update(rate_limits={"privacy.subject": "3/h"})
+    bearer = subject_token(project, somebody())
+    answers = [ask(service, "delete", bearer, {"user_id": somebody()}) for _ in range(5)]
+    assert [answer.status for answer in answers] == [403, 403, 403, 429, 429]
+    assert AuditEntry.objects.filter(project_id=project_id(project)).count() == 3

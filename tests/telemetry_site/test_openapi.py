@@ -41,7 +41,7 @@ STATUSES = {
     "/v1/telemetry/delete/status": SENT - {401} | {404},
     "/v1/telemetry/delete/cancel": SENT - {401} | {404, 409},
     "GET /v1/telemetry/consent": ASKED | {403},
-    "PUT /v1/telemetry/consent": SENT | {403},
+    "PUT /v1/telemetry/consent": SENT | {403, 409},
     "/v1/ping": {200, 400},
     "/v1/submit/ping": {200, 400},
     "/v1/info": {200, 400},
