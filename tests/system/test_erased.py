@@ -127,8 +127,13 @@ def _waiting(service: Service) -> int:
 
 
 def _storing(service: Service) -> bool:
+    """Whether a batch that waits is being stored; notes of attempts may be left by others."""
+    query = """
+        SELECT FROM ingest_attempt JOIN ingest_batch ON ingest_batch.id = ANY(batches)
+        WHERE state = 'received' LIMIT 1
+    """
     with service.database() as connection:
-        return bool(connection.execute("SELECT FROM ingest_attempt LIMIT 1").rowcount)
+        return bool(connection.execute(query).rowcount)
 
 
 def _subject(service: Service, who: Planted) -> str:
