@@ -89,7 +89,11 @@ def wait(request: ExportRequest, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while request.state in ExportRequest.OPEN and (left := deadline - time.monotonic()) > 0:
         time.sleep(min(left, _SECONDS_BETWEEN_LOOKS))
-        request.refresh_from_db()
+        try:
+            request.refresh_from_db()
+        except ExportRequest.DoesNotExist:
+            # The person is being erased, and what they asked for with them.
+            request.state = State.EXPIRED
 
 
 def find(export_id: UUID, project_id: int | None = None) -> ExportRequest | None:

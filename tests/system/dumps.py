@@ -34,7 +34,14 @@ def of_payloads(service: Service) -> bytes:
     """What waits in the ledger, and is dead there, unpacked."""
     with service.database() as connection:
         rows = connection.execute("SELECT payload FROM ingest_batch WHERE payload IS NOT NULL")
-        return b"".join(zstandard.ZstdDecompressor().decompress(payload) for (payload,) in rows)
+        return b"".join(_unpacked(payload) for (payload,) in rows)
+
+
+def _unpacked(payload: bytes) -> bytes:
+    try:
+        return zstandard.ZstdDecompressor().decompress(payload)
+    except zstandard.ZstdError:
+        return payload  # another test's, which nobody can read
 
 
 def of_exports(service: Service) -> bytes:

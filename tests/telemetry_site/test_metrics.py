@@ -12,6 +12,7 @@ from django.utils import timezone
 from ingest.models import ApiKey, Block
 from ingest.models import Project as Row
 from ingest.records import StoredRecord
+from privacy.models import DeletionRequest
 from telemetry_site import checks
 from telemetry_site.celery import QUEUES, app
 from telemetry_site.models import Pause
@@ -282,6 +283,9 @@ def test_a_revoked_task_is_counted_as_such(change: Change) -> None:
 
 
 def test_the_checks_are_those_of_readyz_and_become_ok(service: Service, project: Project) -> None:
+    # Other tests let erasures fail, and are through with them.
+    DeletionRequest.objects.failed().delete()
+    DeletionRequest.objects.overdue().delete()
     accepted(send(service, project, batch()))
     found = wait_for(
         lambda: (reading := scrape(service)) and all(reading.checks.values()) and reading.checks,
