@@ -7,17 +7,16 @@ at any moment leaves the request running: the next sweep takes it up where the r
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import redis
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from ingest.erasing import Person, Unreadable
 from privacy import audit, restrictions
+from privacy.alone import alone_at
 from privacy.models import DeletionRequest
 from privacy.register import NOT_REACHED, STORES
 from telemetry_site import logs
@@ -53,7 +52,7 @@ def run_due(seconds: float) -> bool:
     for request_id in list(DeletionRequest.objects.due().order_by("due_at").values_list("pk")):
         if time.monotonic() > deadline:
             return True
-        with _alone_at(*request_id) as alone:
+        with alone_at(_ERASING, *request_id) as alone:
             if alone and not run(*request_id, deadline):
                 return True
     return False
@@ -84,21 +83,6 @@ def run(request_id: UUID, deadline: float) -> bool:
             logger.exception("an erasure failed in a way nobody foresaw")
             _fail(request, f"It stopped with {logs.kind(error)}; the log has more.")
     return True
-
-
-@contextmanager
-def _alone_at(request_id: UUID) -> Iterator[bool]:
-    """Whether nobody else runs this request; nobody does until the end then."""
-    key = [_ERASING, int.from_bytes(request_id.bytes[:4], "big", signed=True)]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
-        (alone,) = cursor.fetchone()
-    try:
-        yield alone
-    finally:
-        if alone and connection.is_usable():
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)
 
 
 def _begin(request_id: UUID) -> DeletionRequest | None:

@@ -14,7 +14,6 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import IO
 from uuid import UUID, uuid4
@@ -28,6 +27,7 @@ from django.utils import timezone
 
 from ingest.attempts import FORGIVEN
 from privacy import audit
+from privacy.alone import alone_at
 from privacy.export import Gathering
 from privacy.models import DeletionRequest, ExportRequest
 from telemetry_site.celery import BROKER_ERRORS, app, broker_connection
@@ -112,25 +112,10 @@ def make_waiting(seconds: float) -> bool:
     for export_id in list(waiting.values_list("pk", flat=True)):
         if time.monotonic() > deadline:
             return True
-        with _alone_at(export_id) as alone:
+        with alone_at(_MAKING, export_id) as alone:
             if alone and (export := _claim(export_id)):
                 _make(export)
     return False
-
-
-@contextmanager
-def _alone_at(export_id: UUID) -> Iterator[bool]:
-    """Whether nobody else makes this export; nobody does until the end then."""
-    key = [_MAKING, int.from_bytes(export_id.bytes[:4], "big", signed=True)]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
-        (alone,) = cursor.fetchone()
-    try:
-        yield alone
-    finally:
-        if alone and connection.is_usable():
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)
 
 
 def _claim(export_id: UUID) -> ExportRequest | None:

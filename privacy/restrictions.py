@@ -3,7 +3,7 @@
 Storing reads these rows (`ingest.restrictions`); this module is their only writer.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from django.db import transaction
 from django.utils import timezone
@@ -68,11 +68,6 @@ def await_storing(project_id: int) -> None:
     """Return once all that is stored from now on knows what was committed before."""
     with transaction.atomic():
         restrictions.await_storing(project_id)
-
-
-def unknown_categories(names: Iterable[str]) -> list[str]:
-    """Of these words those that are no category."""
-    return sorted(set(names) - CATEGORIES)
 
 
 def hold(project_id: int, subject: bytes) -> PersonRestriction:
