@@ -355,14 +355,18 @@ def test_figures_of_the_ledger(project: Project, monkeypatch: pytest.MonkeyPatch
 def test_what_is_stored_is_counted_up_to_the_oldest_that_waits(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "PACE_SECONDS", 600.0)
+    monkeypatch.setattr(backlog, "PACE_SECONDS", 600_000.0)  # what the tests have stored stays in
+    monkeypatch.setattr(backlog, "MOST_PACED", 1_000_000)
     with storing():
         before = backlog.look().stored
-        plant(project, [record()], state="stored", stored=5, stored_at=timezone.now())
+        # Of yesterday: before whatever another test has left waiting.
+        since = timezone.now() - timedelta(days=1)
+        plant(project, [record()], state="stored", stored=5, received_at=since,
+              stored_at=timezone.now())  # fmt: skip
         plant(project, [record()])
         after = backlog.look().stored
-    assert round((after.batches - before.batches) * 10, 1) >= 0.5
-    assert after.events > before.events
+    assert round((after.batches - before.batches) * 10_000) >= 1
+    assert round((after.events - before.events) * 10_000) >= 5
 
 
 def test_counting_ends_somewhere_and_the_pace_is_that_of_the_newest(
