@@ -88,8 +88,11 @@ def _found(people: set[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], Restric
 def _sessions_alone(
     rows: list[Row], restrictions: Mapping[tuple[int, bytes], Restriction]
 ) -> set[tuple[int, bytes] | None]:
-    """The sessions that are, as far as these rows tell, those of persons who are erased, and of
-    nobody else: once they are left out nothing tells any more whose a record without a user is."""
+    """The sessions that are, as far as their batch tells, those of persons who are erased, and of
+    nobody else: once they are left out nothing tells any more whose a record without a user is.
+
+    By the batch, so that it doesn't depend on which other batches are stored together with it.
+    """
     theirs: set[tuple[int, bytes] | None] = set()
     others: set[tuple[int, bytes] | None] = set()
     for row in rows:
@@ -100,9 +103,9 @@ def _sessions_alone(
 
 
 def _session(row: Row) -> tuple[int, bytes] | None:
-    """The project and the session of an event, if it has one."""
+    """The batch and the session of an event, if it has one."""
     session = row.record.session if isinstance(row.record, StoredRecord) else None
-    return (row.batch.project_id, session) if session is not None else None
+    return (row.batch.id, session) if session is not None else None
 
 
 def _forbidden(row: Row, restrictions: Mapping[tuple[int, bytes], Restriction]) -> bool:
