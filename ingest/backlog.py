@@ -77,6 +77,12 @@ def look() -> Backlog:
     )
 
 
+def age() -> float | None:
+    """Seconds that the oldest batch has waited; None where none waits."""
+    oldest = _row(OLDEST)
+    return (timezone.now() - oldest[2]).total_seconds() if oldest else None
+
+
 def _count(state: str) -> int:
     return int(_row(COUNT, state, MOST_COUNTED + 1)[0])
 

@@ -17,8 +17,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from ingest import partitions
-from ingest.models import Batch
+from ingest import backlog, partitions
 from ingest.nudges import QUEUE
 from ingest.tasks import WORKER_LEASE
 from privacy.models import DeletionRequest
@@ -95,7 +94,7 @@ def _partitions() -> Finding:
 
 
 def _backlog() -> Finding:
-    age = _age_of_backlog()
+    age = backlog.age()
     if age is None:
         return Finding(True, "nothing waits")
     detail = f"the oldest batch waits {age:.0f} s"
@@ -105,7 +104,7 @@ def _backlog() -> Finding:
 
 
 def _storing() -> Finding:
-    age = _age_of_backlog()
+    age = backlog.age()
     if age is None or age < settings.BACKLOG_ALARM_SECONDS:
         return Finding(True, "keeps up")
     if pause := _pause():
@@ -153,13 +152,6 @@ def _lease(name: str, alive: str) -> Finding:
     if lease.until < timezone.now():
         return Finding(False, f"not seen since {lease.until:%Y-%m-%dT%H:%M:%SZ}")
     return Finding(True, alive)
-
-
-def _age_of_backlog() -> float | None:
-    """Seconds that the oldest batch has waited; None where none waits."""
-    oldest = Batch.objects.filter(state=Batch.State.RECEIVED).order_by("day", "id")
-    received_at = oldest.values_list("received_at", flat=True).first()
-    return None if received_at is None else (timezone.now() - received_at).total_seconds()
 
 
 # Batches are stored in the order they came: those just before the oldest one that waits were
