@@ -19,6 +19,7 @@ __all__ = [
     "cancel",
     "enter",
     "is_running",
+    "nudge",
 ]
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def ask(
     """
     request, token = enter(project_id, subject, actor, grace, request_timestamp)
     if request.due_at <= timezone.now():
-        _nudge()
+        nudge()
     return request, token
 
 
@@ -108,11 +109,11 @@ def bring_forward(request: DeletionRequest, actor: str) -> bool:
                 "deletion.brought_forward", actor, project_id=request.project_id, of=str(request.pk)
             )
     if moved:
-        _nudge()
+        nudge()
     return bool(moved)
 
 
-def _nudge() -> None:
+def nudge() -> None:
     """Let a worker run what is due; the schedule does should the broker be away."""
     try:
         with broker_connection() as broker:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from privacy import tombstones
+from privacy import deletions, tombstones
 from privacy.tombstones import Tombstone
 
 
@@ -35,6 +35,7 @@ class Command(BaseCommand):
             except ValueError:
                 raise CommandError(f"Line {number} is no tombstone; nothing was done.") from None
         asked = sum(map(tombstones.replay, found))
+        deletions.nudge()
         self.stderr.write(f"{asked:,} persons are going to be erased again.")
         if missing := len(found) - asked:
             self.stderr.write(f"{missing:,} are of projects that this database doesn't have.")
