@@ -6,7 +6,7 @@ What a person's sessions lead to goes first; the person's own records, which say
 were, go last.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -67,8 +67,8 @@ def erase_records(person: Person, note: Note) -> Iterator[None]:
         waiting |= alone & found.nobodys
         yield from _erase(person, note, partitions.EVENTS, _OF_SESSIONS, [*alone])
     # In two passes: the second takes away what says that the sessions were this person's.
-    for erased in (_Erased(None, frozenset(waiting)), _Erased(person.subject, frozenset())):
-        if erased.sessions or erased.subject:
+    for erased in (_Erased(sessions=waiting), _Erased(subjects={person.subject})):
+        if erased.sessions or erased.subjects:
             yield from _erase_from_payloads(person, note, erased)
     yield from _erase(person, note, partitions.EVENTS, _OF_A_PERSON, person.subject)
 
@@ -76,6 +76,25 @@ def erase_records(person: Person, note: Note) -> Iterator[None]:
 def erase_points(person: Person, note: Note) -> Iterator[None]:
     """Erase a person's stored measurements; those that wait are erased with the events that do."""
     yield from _erase(person, note, partitions.POINTS, _OF_A_PERSON, person.subject)
+
+
+def erase_from_the_dead(erased: Callable[[int, Set[bytes]], Set[bytes]]) -> None:
+    """Take persons who are erased out of batches at which workers died.
+
+    Nobody came to leave them out when these were to be stored, and of what arrives after an erasure
+    none looks for them. `erased` says of persons of a project which of them are.
+    """
+    with connection.cursor() as cursor:
+        # Index: ingest_batch_dead.
+        cursor.execute(
+            "SELECT day, id, project_id FROM ingest_batch WHERE state = 'dead' AND attempts > 0"
+        )
+        projects = {(day, ledger_id): project for day, ledger_id, project in cursor.fetchall()}
+    for key, records in _payloads(projects):
+        people = {record.subject for record in records or () if record.subject is not None}
+        if gone := erased(projects[key], people):
+            with transaction.atomic():
+                _repack(key, _Erased(subjects=gone))
 
 
 def count_events(person: Person, _: datetime) -> int:
@@ -220,14 +239,14 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Erased:
-    """Which records of a payload go: a person's, and those without one of these sessions."""
+    """Which records of a payload go: these persons', and those without one of these sessions."""
 
-    subject: bytes | None
-    sessions: frozenset[bytes]
+    subjects: Set[bytes] = frozenset()
+    sessions: Set[bytes] = frozenset()
 
     def has(self, record: Stored) -> bool:
         if record.subject is not None:
-            return record.subject == self.subject
+            return record.subject in self.subjects
         return isinstance(record, StoredRecord) and record.session in self.sessions
 
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import redis
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
 from django.utils import timezone
 
@@ -75,6 +76,12 @@ def run(request_id: UUID, deadline: float) -> bool:
                 request,
                 f"{error.batches} payloads of the project's dead batches can't be read, nor "
                 "searched. Discard them: Dead set in the admin.",
+            )
+        except SoftTimeLimitExceeded:
+            _fail(
+                request,
+                "Looking through what waits and what is dead in the project took too long. Replay "
+                "or discard the dead batches: Dead set in the admin.",
             )
         except Remains as error:
             rows = ", ".join(f"{count} in {table}" for table, count in error.found.items())

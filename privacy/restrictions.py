@@ -3,14 +3,15 @@
 Storing reads these rows (`ingest.restrictions`); this module is their only writer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from ingest import restrictions
 from ingest.records import CATEGORIES
-from privacy.models import ConsentChange, PersonRestriction
+from privacy.models import ConsentChange, DeletionRequest, PersonRestriction
 
 
 def of(project_id: int, subject: bytes) -> PersonRestriction:
@@ -62,6 +63,14 @@ def bury(project_id: int, subject: bytes) -> None:
     held = hold(project_id, subject)
     held.suppressed, held.refused = True, []
     held.save()
+
+
+def erased(project_id: int, subjects: Set[bytes]) -> Set[bytes]:
+    """Of these persons those of whom nothing but the tombstone is left."""
+    of_these = Q(project_id=project_id, subject__in=subjects)
+    asking = DeletionRequest.objects.open().filter(of_these).values("subject")
+    gone = PersonRestriction.objects.filter(of_these, suppressed=True).exclude(subject__in=asking)
+    return {bytes(subject) for subject in gone.values_list("subject", flat=True)}
 
 
 def await_storing(project_id: int) -> None:

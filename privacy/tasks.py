@@ -2,7 +2,8 @@
 
 import logging
 
-from privacy import erasure, exports
+from ingest import erasing
+from privacy import erasure, exports, restrictions
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
 from telemetry_site.logs import kind
@@ -26,6 +27,12 @@ def run_due_deletions() -> None:
     except erasure.PASSING as error:
         # What is erased stays so, and beat comes again.
         logger.warning("erasing pauses: %s", kind(error))
+
+
+@app.task(soft_time_limit=600, time_limit=630)
+def erase_from_the_dead() -> None:
+    """Take persons who are erased out of batches at which workers died."""
+    erasing.erase_from_the_dead(restrictions.erased)
 
 
 @app.task(soft_time_limit=MOST_MAKE_SECONDS, time_limit=MOST_MAKE_SECONDS + 60)

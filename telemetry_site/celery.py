@@ -85,6 +85,13 @@ SCHEDULES = (
         queue="privacy",
     ),
     Schedule(
+        "erase from the dead",
+        "privacy.tasks.erase_from_the_dead",
+        3600,
+        "Takes persons who are erased out of batches at which workers died since.",
+        queue="privacy",
+    ),
+    Schedule(
         "make exports",
         "privacy.tasks.make_exports",
         60,

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.utils import timezone
@@ -24,6 +25,7 @@ from ingest.records import StoredPoint, microseconds
 from privacy import deletions, erasure, restrictions
 from privacy.models import AuditEntry, DeletionRequest, PersonRestriction
 from privacy.register import STORES
+from privacy.tasks import erase_from_the_dead
 from tests.harness import Project, Service, wait_for
 from tests.ingest.sending import accepted, batch, event, send, settled
 from tests.ingest.traces import project_id
@@ -138,6 +140,53 @@ def test_dead_batch_is_replayed_without_the_person(
     wait_for(lambda: _is_stored(dead), 30, "the replayed batch to be stored")
     assert (dead.stored, dead.suppressed, dead.dead) == (len(subjects) - 1, 1, 0)
     assert (events(project, user), len(events(project, other))) == ([], len(subjects) - 1)
+
+
+@pytest.mark.parametrize("asked", ["erased", "still to be erased"])
+def test_who_is_erased_is_taken_out_of_what_workers_died_at_since(
+    project: Project, asked: str
+) -> None:
+    user, other = somebody(), pseudonym(project, somebody())
+    whom = person(project, user)
+    with storing():
+        request = request_of(project, user)
+        if asked == "erased":
+            assert run(request).state == "completed"
+        content = records_of(project, whom.subject, other, whom.subject)
+        deadly = plant(project, content, state="dead", attempts=3, dead=3)
+        erase_from_the_dead()
+        reread(deadly)
+        left = [found.subject for found in unpack(bytes(deadly.payload))]
+        # Who isn't erased yet may still think better of it.
+        both = [whom.subject, other, whom.subject]
+        expected = ([other], 2, 1) if asked == "erased" else (both, 0, 3)
+        assert (left, deadly.suppressed, deadly.dead) == expected
+        assert sums_up(deadly)
+
+
+def test_session_of_who_is_erased_is_told_by_the_batch_it_is_in(project: Project) -> None:
+    whom = person(project, somebody())
+    with storing():
+        restrictions.suppress(whom.project_id, whom.subject)
+        theirs = plant(project, records_of(project, whom.subject, None, session=OWN))
+        nobodys = plant(project, records_of(project, None, session=OWN))
+        store_all(theirs, nobodys)
+        assert (theirs.stored, theirs.suppressed) == (0, 2)
+        assert (nobodys.stored, nobodys.suppressed) == (1, 0)
+
+
+def test_looking_for_too_long_says_what_to_do(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(*_: Any) -> Any:
+        raise SoftTimeLimitExceeded
+
+    with storing():
+        request = request_of(project, somebody())
+        monkeypatch.setattr(erasing, "unpack", too_long)
+        plant(project, [record()])
+        assert run(request).state == "failed"
+        assert "discard the dead batches: Dead set in the admin" in request.error
 
 
 def _is_stored(batch: Batch) -> bool:
@@ -401,7 +450,7 @@ def test_who_is_erased_is_erased_again_after_a_restore(
     assert tombstone(project, going).suppressed
     requests = DeletionRequest.objects.filter(project_id=project_id(project)).order_by("due_at")
     assert requests[0].due_at <= timezone.now() < requests[1].due_at
-    wait_for(lambda: not events(project, gone), 90, "the sweep to erase again")
+    wait_for(lambda: not events(project, gone), 30, "the worker to erase again")
     assert len(events(project, going)) == len(events(project, stays)) == 1
 
 
