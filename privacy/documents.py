@@ -23,7 +23,11 @@ field of every table. Erasures run what it names, and verify by it; a test fails
 doesn't name.
 
 A person is known by a *pseudonym* alone: a keyed hash of the user id and the project, under a
-secret that is not in the database (`TELEMETRY_PEPPER`). The user id itself is written nowhere.
+secret that is not in the database (`TELEMETRY_PEPPER`). The user id itself is not written,
+and where its exact value recurs in a batch (escaped, in part of a text, as a key), something stands
+for it that leads to nobody. Another spelling of it isn't recognised. Sessions are known by
+pseudonyms, too. Whoever knows the raw id of a session may claim to be in it, and then what it has
+of nobody is erased with them: clients should make such ids as random as keys.
 
 ## Of the people whose clients send
 

@@ -32,12 +32,12 @@ class Marker:
         self._pseudonyms = pseudonyms
 
     def __call__(self, kind: str, value: bytes) -> bytes:
-        """`[email]`, `[email:1f3a…]` or Dropped; in every mode, for an id its pseudonym."""
+        """`[email]`, `[email:1f3a…]` or Dropped; for an id, in every mode, that it is mentioned."""
         if self._pseudonyms is None:
             return b"[%b]" % kind.encode()
         if kind in IDS:
-            hashed = self._pseudonyms.subject if kind == "subject" else self._pseudonyms.session
-            return f"{kind}:{hashed(value.decode(errors='replace')).hex()}".encode()
+            hashed = self._pseudonyms.mention(kind, value.decode(errors="replace"))
+            return f"{kind}:{hashed.hex()}".encode()
         if self._mode is Mode.DROP:
             raise Dropped
         if self._mode is Mode.REDACT:

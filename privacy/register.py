@@ -169,7 +169,12 @@ PERSONS = (
         "privacy.PersonRestriction",
         "What isn't stored of a person.",
         "id project",
-        {"subject": _SUBJECT, "suppressed": "that nothing is", "refused": "categories that aren't"},
+        {
+            "subject": _SUBJECT,
+            "suppressed": "that nothing is",
+            "refused": "categories that aren't",
+            "opted_in_at": "since when something is again, after an erasure",
+        },
         why="to hold to what the person wants; after an erasure, so that nothing comes back",
         kept="until the person opts in again",
         exported="as the consent in force",
@@ -336,6 +341,8 @@ NOT_REACHED = (
     "Copies that the person was given.",
     "Records that name no user: nothing leads from them to a person, but for those of a session "
     "that this person alone has used, which are erased.",
+    "Mentions of the person's id in records of others, or of nobody: what stands for it was made "
+    "with a key of that batch alone, which is kept nowhere, and leads to nobody.",
     "Counters of limits in Redis, under keyed hashes: they end by themselves within a day.",
     "What a client has chosen as X-Request-ID: it is kept as it came, and should name nobody.",
 )

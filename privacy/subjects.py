@@ -1,6 +1,8 @@
 """Pseudonyms: keyed hashes that stand for a person or a session. Pure: no Django, no database."""
 
 import hmac
+import secrets
+from functools import cached_property
 from hashlib import blake2b
 
 
@@ -22,6 +24,19 @@ class Pseudonyms:
     def session(self, session_id: str) -> bytes:
         """The pseudonym of a session; never equal to a person's, whatever the ids."""
         return self._hash(session_id, b"session")
+
+    def mention(self, kind: str, raw_id: str) -> bytes:
+        """What stands for an id where a record mentions it (16 bytes).
+
+        The same for as long as this object lives, which is a batch; its key is kept nowhere, so
+        that nothing leads from a mention to the person afterwards, nor to another one.
+        """
+        person = kind.encode()
+        return blake2b(raw_id.encode(), digest_size=16, key=self._fleeting, person=person).digest()
+
+    @cached_property
+    def _fleeting(self) -> bytes:
+        return secrets.token_bytes(32)
 
     def digest(self, content: bytes) -> bytes:
         """A keyed digest (16 bytes) of a batch's content: a rebuilt batch has the same."""

@@ -60,11 +60,11 @@ def properties(value: dict[str, Any], mode: Mode = Mode.REDACT, **fields: Any) -
 
 
 def subject(raw: str) -> str:
-    return f"subject:{PSEUDONYMS.subject(raw).hex()}"
+    return f"subject:{PSEUDONYMS.mention('subject', raw).hex()}"
 
 
 def session(raw: str) -> str:
-    return f"session:{PSEUDONYMS.session(raw).hex()}"
+    return f"session:{PSEUDONYMS.mention('session', raw).hex()}"
 
 
 # --- Modes ----------------------------------------------------------------------------------------
@@ -285,9 +285,18 @@ def test_session_ids_are_pseudonymised_in_every_mode(key: str, mode: Mode):
     assert properties({key: "s-1"}, mode) == {key: session("s-1")}
 
 
-def test_pseudonyms_in_fields_are_those_that_events_are_stored_under():
-    value = properties({"user_id": "u-1"})["user_id"]
-    assert value.removeprefix("subject:") == PSEUDONYMS.subject("u-1").hex()
+def test_mentions_lead_to_nobody_and_from_no_batch_to_another():
+    def mentioned(pseudonyms: Pseudonyms) -> str:
+        one = record({"user_id": "u-12345", "again": "by u-12345"}, user_id="u-12345")
+        scrub([one], Mode.REDACT, pseudonyms)
+        found = decode(one.properties)
+        assert found["again"] == f"by {found['user_id']}"
+        return found["user_id"].removeprefix("subject:")
+
+    batches = [Pseudonyms(b"p" * 32, 1) for _ in range(2)]
+    found = {mentioned(pseudonyms) for pseudonyms in batches}
+    assert len(found) == 2
+    assert PSEUDONYMS.subject("u-12345").hex() not in found
 
 
 @pytest.mark.parametrize("nobody", ["anonymous", "Unknown", "null"])
