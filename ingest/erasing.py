@@ -61,15 +61,15 @@ def erase_records(person: Person, note: Note) -> Iterator[None]:
     And the records without a person of sessions that nobody else used.
     """
     found = _look_into_payloads(person)
-    waiting: set[bytes] = set()
+    alone: set[bytes] = set()
     for sessions in _chunks(_sessions(person, found), SESSIONS):
-        alone = set(sessions) - found.others - _shared(person, sessions)
-        waiting |= alone & found.nobodys
-        yield from _erase(person, note, partitions.EVENTS, _OF_SESSIONS, [*alone])
-    # In two passes: the second takes away what says that the sessions were this person's.
-    for erased in (_Erased(sessions=waiting), _Erased(subjects={person.subject})):
-        if erased.sessions or erased.subjects:
-            yield from _erase_from_payloads(person, note, erased)
+        alone |= set(sessions) - found.others - _shared(person, sessions)
+    # What waits first, so that nothing gets into the table behind what is erased there; and the
+    # person's own last, which say that the sessions were theirs.
+    yield from _erase_from_payloads(person, note, _Erased(sessions=alone))
+    for sessions in _chunks(alone, SESSIONS):
+        yield from _erase(person, note, partitions.EVENTS, _OF_SESSIONS, sessions)
+    yield from _erase_from_payloads(person, note, _Erased(subjects={person.subject}))
     yield from _erase(person, note, partitions.EVENTS, _OF_A_PERSON, person.subject)
 
 
@@ -229,12 +229,10 @@ def _unless_dropped() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Found:
-    """Sessions in a project's payloads: the person's, other persons', and those of records without
-    a person."""
+    """Sessions in a project's payloads: the person's, and other persons'."""
 
     own: set[bytes] = field(default_factory=set)
     others: set[bytes] = field(default_factory=set)
-    nobodys: set[bytes] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,18 +252,15 @@ def _look_into_payloads(person: Person) -> _Found:
     found = _Found()
     for _, records in _payloads(_keys(person)):
         for record in records or ():
-            if not isinstance(record, StoredRecord) or record.session is None:
-                continue
-            if record.subject is None:
-                found.nobodys.add(record.session)
-            elif record.subject == person.subject:
-                found.own.add(record.session)
-            else:
-                found.others.add(record.session)
+            if isinstance(record, StoredRecord) and record.session and record.subject:
+                whose = found.own if record.subject == person.subject else found.others
+                whose.add(record.session)
     return found
 
 
 def _erase_from_payloads(person: Person, note: Note, erased: _Erased) -> Iterator[None]:
+    if not (erased.subjects or erased.sessions):
+        return
     for key, records in _payloads(_keys(person)):
         if any(map(erased.has, records or ())):
             with transaction.atomic():

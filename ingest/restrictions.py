@@ -73,15 +73,15 @@ def _found(people: set[tuple[int, bytes]]) -> Mapping[tuple[int, bytes], Restric
     """
     found = execute(
         """
-        SELECT project_id, subject, suppressed, refused FROM privacy_personrestriction
+        SELECT project_id, subject, suppressed, refused, opted_in_at FROM privacy_personrestriction
         JOIN unnest(%s::int4[], %s::bytea[]) AS asked (project_id, subject)
             USING (project_id, subject)
         """,
         [[project for project, _ in people], [subject for _, subject in people]],
     )
     return {
-        (project, bytes(subject)): Restriction(suppressed, frozenset(refused))
-        for project, subject, suppressed, refused in found
+        (project, bytes(subject)): Restriction(suppressed, frozenset(refused), opted_in_at)
+        for project, subject, suppressed, refused, opted_in_at in found
     }
 
 
@@ -114,4 +114,6 @@ def _forbidden(row: Row, restrictions: Mapping[tuple[int, bytes], Restriction]) 
         return False
     restriction = restrictions.get((row.batch.project_id, record.subject))
     category = record.category if isinstance(record, StoredRecord) else None
-    return restriction is not None and restriction.forbids(category)
+    return restriction is not None and (
+        restriction.forbids(category) or not restriction.is_meant_for(row.batch.received_at)
+    )

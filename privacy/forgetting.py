@@ -58,7 +58,7 @@ def count_requests(person: Person, _: datetime) -> int:
 def count_more_than_a_tombstone(person: Person, _: datetime) -> int:
     """Whether more is kept of a person's restrictions than that nothing is stored."""
     held = PersonRestriction.objects.filter(project_id=person.project_id, subject=person.subject)
-    return held.exclude(suppressed=True, refused=[]).count()
+    return held.exclude(suppressed=True, refused=[], opted_in_at=None).count()
 
 
 def _exports(person: Person) -> QuerySet[ExportRequest]:

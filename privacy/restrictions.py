@@ -30,10 +30,11 @@ def consent(project_id: int, subject: bytes, answers: Mapping[str, bool]) -> Per
     refused = set(CATEGORIES) if opts_in else set(held.refused)
     refused -= {name for name, granted in answers.items() if granted}
     refused |= {name for name, granted in answers.items() if not granted}
-    held.suppressed = held.suppressed and not opts_in
+    now = timezone.now()
+    if opts_in:
+        held.suppressed, held.opted_in_at = False, now
     held.refused = sorted(refused)
     held.save()
-    now = timezone.now()
     ConsentChange.objects.bulk_create(
         ConsentChange(
             project_id=project_id, subject=subject, category=name, granted=granted, changed_at=now
@@ -61,7 +62,7 @@ def unsuppress(project_id: int, subject: bytes) -> None:
 def bury(project_id: int, subject: bytes) -> None:
     """Keep of a person's restrictions the tombstone alone, in the caller's transaction."""
     held = hold(project_id, subject)
-    held.suppressed, held.refused = True, []
+    held.suppressed, held.refused, held.opted_in_at = True, [], None
     held.save()
 
 

@@ -12,13 +12,15 @@ class PersonRestriction(models.Model):
     """What isn't stored of one person. Nobody without a row is restricted.
 
     `suppressed` from the request for erasure on: after the erasure the row is the tombstone, with
-    a keyed hash and nothing else. It ends when the person opts in again.
+    a keyed hash and nothing else. It ends when the person opts in again, at `opted_in_at`: what
+    came before that, and wasn't stored yet, is still not meant to be.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
     subject = models.BinaryField(max_length=16)
     suppressed = models.BooleanField(default=False)
     refused = ArrayField(models.CharField(max_length=20), default=list)
+    opted_in_at = models.DateTimeField(null=True)
 
     class Meta:
         default_permissions = ()

@@ -175,6 +175,36 @@ def test_session_of_who_is_erased_is_told_by_the_batch_it_is_in(project: Project
         assert (nobodys.stored, nobodys.suppressed) == (1, 0)
 
 
+def test_what_came_before_opting_in_again_is_not_stored_after_it(project: Project) -> None:
+    whom = person(project, somebody())
+    with storing():
+        restrictions.suppress(whom.project_id, whom.subject)
+        before = plant(project, records_of(project, whom.subject))
+        restrictions.consent(whom.project_id, whom.subject, {"application": True})
+        after = plant(project, records_of(project, whom.subject))
+        store_all(before, after)
+        assert (before.stored, before.suppressed) == (0, 1)
+        assert (after.stored, after.suppressed) == (1, 0)
+
+
+def test_what_is_stored_between_two_steps_is_erased_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whom = person(project, somebody())
+    erase = erasing._erase
+    with storing():
+        store_all(plant(project, records_of(project, whom.subject, session=OWN)))
+        waiting = plant(project, records_of(project, None, session=OWN))
+
+        def erase_and_store(*arguments: Any) -> Iterator[None]:
+            yield from erase(*arguments)
+            store_all(waiting)
+
+        monkeypatch.setattr(erasing, "_erase", erase_and_store)
+        list(erasing.erase_records(whom, nothing))
+        assert not Event.objects.filter(project_id=whom.project_id).exists()
+
+
 def test_looking_for_too_long_says_what_to_do(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
