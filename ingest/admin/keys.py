@@ -113,7 +113,7 @@ class ApiKeyAdmin(ModelAdmin):
             raise PermissionDenied
         form = NewKeyForm(request.POST or None, initial={"project": request.GET.get("project")})
         with transaction.atomic():
-            if form.is_valid() and not _may_hand_out(request, form.cleaned_data["scope"]):
+            if form.is_valid() and not may_hand_out(request, form.cleaned_data["scope"]):
                 form.add_error("scope", _NOT_YOURS)
             if not (form.is_valid() and form.is_first(form.cleaned_data["project"].pk)):
                 return ask(self, request, "Make an API key", "Make it", form=form)
@@ -128,7 +128,7 @@ class ApiKeyAdmin(ModelAdmin):
         if not key.is_usable:
             messages.error(request, f"{key} is {key.state}: make a new key instead.")
             return HttpResponseRedirect(_page_of(key))
-        if not _may_hand_out(request, key.scope):
+        if not may_hand_out(request, key.scope):
             messages.error(request, _NOT_YOURS)
             return HttpResponseRedirect(_page_of(key))
         lines = [
@@ -194,6 +194,6 @@ def _revoke(key: ApiKey) -> str:
 _NOT_YOURS = "Whoever has a secret key may ask about persons: your role may not hand one out."
 
 
-def _may_hand_out(request: HttpRequest, scope: str) -> bool:
-    """A secret key opens what its holder's role may not: persons' data."""
+def may_hand_out(request: HttpRequest, scope: str) -> bool:
+    """Whether somebody may be shown a key: a secret one opens persons' data, as their role must."""
     return scope != ApiKey.Scope.SECRET or request.user.has_perm("privacy.act_for_person")

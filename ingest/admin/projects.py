@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -15,11 +15,16 @@ from django.utils.safestring import SafeString
 from django.utils.text import slugify
 
 from ingest.admin.asking import ask, show_once
+from ingest.admin.keys import may_hand_out
 from ingest.admin.lists import moment
-from ingest.models import Project
+from ingest.models import ApiKey, Project
 from ingest.rules import PROJECTS_OWN, RULES, InvalidRate, check_overrides, windows
 from telemetry_site.pages import ModelAdmin, perform, record
 
+_NOT_YOURS = (
+    "Whoever has the signing secret may act for any user of the project: your role may not hand "
+    "one out."
+)
 _PERIODS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -114,6 +119,9 @@ class ProjectAdmin(ModelAdmin):
         """Ask how long both secrets shall hold; make the next one, and show it."""
         if not self.has_change_permission(request):
             raise PermissionDenied
+        if not may_hand_out(request, ApiKey.Scope.SECRET):
+            messages.error(request, _NOT_YOURS)
+            return HttpResponseRedirect(reverse("admin:ingest_project_change", args=[number]))
         with transaction.atomic():
             project = Project.objects.select_for_update(no_key=True).filter(pk=number).first()
             if project is None:
@@ -123,7 +131,8 @@ class ProjectAdmin(ModelAdmin):
                 title = f"Rotate the signing secret of {project.slug}"
                 return ask(self, request, title, "Rotate", form=form)
             project.rotate_signing_secret(timedelta(hours=form.cleaned_data["overlap_hours"]))
-            record(request, Project, "rotated its signing secret", of=project.slug)
+            told = "rotated its signing secret"
+            record(request, Project, told, of=project.slug, audit_as="signing.rotated")
         secrets = {f"Signing secret of {project.slug}": project.signing_secret}
         until = project.signing_overlap_until
         then = f"The one before holds until {until:%Y-%m-%d %H:%M} UTC."

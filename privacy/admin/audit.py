@@ -37,6 +37,7 @@ ACTIONS = {
     "person.looked_up": "person looked up",
     "project.made": "project made",
     "rules.changed": "privacy rules changed",
+    "signing.rotated": "signing secret rotated",
     "token.issued": "subject token issued",
 }
 

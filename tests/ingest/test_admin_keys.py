@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from ingest.models import ApiKey
 from ingest.models import Project as Row
+from privacy.models import AuditEntry
 from tests.harness import Project, Service
 from tests.ingest.sending import batch, send
 from tests.ingest.traces import project_id, traces
@@ -267,21 +268,21 @@ def sign_anew(client: Client, project: Project, **fields: str) -> Any:
 
 
 def test_signing_secret_is_rotated_and_shown_once(service: Service, project: Project) -> None:
-    (secret,) = shown(sign_anew(logged_in("operator"), project))
+    (secret,) = shown(sign_anew(logged_in("admin"), project))
     row = Row.objects.get(slug=project.project)
     assert row.signing_secrets == [secret, project.signing_secret]
     assert traces(service, secret) == []
 
 
 def test_signing_secret_ends_at_once_without_overlap(service: Service, project: Project) -> None:
-    (secret,) = shown(sign_anew(logged_in("operator"), project, overlap_hours="0"))
+    (secret,) = shown(sign_anew(logged_in("admin"), project, overlap_hours="0"))
     assert Row.objects.get(slug=project.project).signing_secrets == [secret]
 
 
 def test_rotating_the_signing_secret_sent_twice_is_done_once(
     service: Service, project: Project
 ) -> None:
-    client = logged_in("operator")
+    client = logged_in("admin")
     assert len(shown(sign_anew(client, project, version="1"))) == 1
     again = sign_anew(client, project, version="1")
     assert "was rotated since you opened this" in again.text
@@ -292,7 +293,7 @@ def test_rotating_the_signing_secret_sent_twice_is_done_once(
 def test_overlap_of_signing_secrets_is_left_alone_by_the_projects_form(
     service: Service, project: Project
 ) -> None:
-    client, page = logged_in("operator"), f"{PROJECTS}{project_id(project)}/change/"
+    client, page = logged_in("admin"), f"{PROJECTS}{project_id(project)}/change/"
     shown(sign_anew(client, project))
     fields = {"name": "n", "scrubbing": "hash", "signing_overlap_until_0": "2000-01-01"}
     assert client.post(page, fields).status_code == 302
@@ -303,13 +304,24 @@ def test_overlap_of_signing_secrets_is_left_alone_by_the_projects_form(
 def test_only_who_may_rotates_the_signing_secret(
     service: Service, project: Project, role: str
 ) -> None:
-    may = role in {"operator", "admin"}
     client, number = logged_in(role), project_id(project)
     shown_button = "Rotate signing secret" in client.get(f"{PROJECTS}{number}/change/").text
-    assert shown_button == may
+    assert shown_button == (role == "admin")
     answer = client.post(f"{PROJECTS}{number}/signing/", {"version": "1", "overlap_hours": "1"})
-    assert answer.status_code == (200 if may else 403)
-    assert Row.objects.get(slug=project.project).signing_version == (2 if may else 1)
+    assert answer.status_code == {"admin": 200, "operator": 302}.get(role, 403)
+    if role == "operator":
+        assert "may act for any user of the project" in client.get(answer["Location"]).text
+    row = Row.objects.get(slug=project.project)
+    assert row.signing_version == (2 if role == "admin" else 1)
+    assert (row.signing_secret in answer.text) == (role == "admin")
+
+
+def test_rotating_the_signing_secret_is_audited(service: Service, project: Project) -> None:
+    client = logged_in("admin")
+    shown(sign_anew(client, project))
+    entry = AuditEntry.objects.get(action="signing.rotated", object=project.project)
+    assert entry.actor.startswith("operator #")
+    assert "signing secret rotated" in client.get("/admin/privacy/auditentry/").text
 
 
 def test_only_who_may_ask_about_persons_hands_out_secret_keys(project: Project) -> None:
