@@ -114,6 +114,8 @@ def verify(earlier: Head | None = None) -> Head:
     digest, number = _FIRST, 0
     for entry in _entries():
         number += 1
+        if entry.number < number:
+            raise BrokenChain(entry.number, "was put in: the first is number 1")
         if entry.number != number:
             raise BrokenChain(number, "is missing")
         digest = _digest(digest, entry)
@@ -127,11 +129,12 @@ def verify(earlier: Head | None = None) -> Head:
 
 
 def _entries() -> Iterator[AuditEntry]:
-    """All entries in their order, in short reads."""
-    last = 0
-    while chunk := list(AuditEntry.objects.filter(number__gt=last).order_by("number")[:_CHUNK]):
+    """All entries in their order, from the smallest number there is, in short reads."""
+    rows = AuditEntry.objects.order_by("number")
+    chunk = list(rows[:_CHUNK])
+    while chunk:
         yield from chunk
-        last = chunk[-1].number
+        chunk = list(rows.filter(number__gt=chunk[-1].number)[:_CHUNK])
 
 
 def _digest(before: bytes, entry: AuditEntry) -> bytes:

@@ -22,6 +22,10 @@ class AuditEntry(models.Model):
     class Meta:
         default_permissions = ("view",)
         verbose_name_plural = "audit entries"
+        constraints = [
+            # The chain begins at 1: nothing stands before it.
+            models.CheckConstraint(condition=models.Q(number__gt=0), name="audit_begins_at_one"),
+        ]
         indexes = [
             # Readers: the admin's filters.
             models.Index(fields=["project_id", "-number"], name="audit_of_a_project"),

@@ -8,7 +8,7 @@ from typing import LiteralString
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
-from django.db.utils import DatabaseError
+from django.db.utils import DatabaseError, IntegrityError
 
 from privacy import audit
 from tests.harness import Service
@@ -95,6 +95,41 @@ def test_whoever_owns_the_database_is_found_out(service: Service, tampering: str
             audit.verify(head)
         assert broken.value.number == number
     assert audit.verify(head) == head
+
+
+FORGED: LiteralString = """
+    INSERT INTO privacy_auditentry
+    SELECT %s, at, action, actor, project_id, object, details, digest
+      FROM privacy_auditentry WHERE number = 1
+"""
+
+
+@pytest.mark.parametrize("number", [0, -(2**63)])
+def test_an_entry_put_before_the_first_is_found(service: Service, number: int) -> None:
+    record()
+    head = audit.verify()
+    with pytest.raises(IntegrityError), connection.cursor() as cursor:
+        cursor.execute(FORGED, [number])
+    with put_before_the_first(service, number):
+        with pytest.raises(audit.BrokenChain, match="was put in") as broken:
+            audit.verify(head)
+        assert broken.value.number == number
+    assert audit.verify(head).entries >= head.entries
+
+
+@contextmanager
+def put_before_the_first(service: Service, number: int) -> Iterator[None]:
+    """Meanwhile there is an entry that only the owner of the database could put in."""
+    table: LiteralString = "ALTER TABLE privacy_auditentry"
+    with service.superuser() as owner:
+        owner.execute("SET session_replication_role = replica")
+        owner.execute(f"{table} DROP CONSTRAINT audit_begins_at_one")
+        owner.execute(FORGED, [number])
+        try:
+            yield
+        finally:
+            owner.execute("DELETE FROM privacy_auditentry WHERE number < 1")
+            owner.execute(f"{table} ADD CONSTRAINT audit_begins_at_one CHECK (number > 0)")
 
 
 @contextmanager
