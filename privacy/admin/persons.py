@@ -15,7 +15,7 @@ from ingest.records import CATEGORIES
 from privacy import audit, deletions, restrictions
 from privacy.models import ConsentChange, DeletionRequest, ExportRequest, Person
 from privacy.subjects import Pseudonyms
-from telemetry_site.pages import ListPage, operator, perform
+from telemetry_site.pages import ListPage, Refused, operator, perform
 
 # Counting ends here: more is "more than".
 MOST_COUNTED = 10_000
@@ -106,6 +106,10 @@ def _erase(request: HttpRequest, project: int, subject: bytes) -> str:
 def _consent(request: HttpRequest, project: int, subject: bytes, granted: bool) -> str:
     answers = dict.fromkeys(sorted(CATEGORIES), granted)
     with transaction.atomic():
+        # Whoever begins an erasure holds the person's row too.
+        restrictions.hold(project, subject)
+        if deletions.is_running(project, subject):
+            raise Refused("The person is being erased right now. Answer when that is done.")
         restrictions.consent(project, subject, answers)
         audit.record("consent.changed", operator(request), project_id=project, everything=granted)
     return f"Everything is {'granted' if granted else 'refused'}."

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from ingest.models import Batch
-from privacy import audit
+from privacy import audit, restrictions
 from privacy.models import AuditEntry, DeletionRequest
 from tests.harness import Project, Service
 from tests.ingest.sending import accepted, batch, event, send, settled
@@ -107,6 +107,23 @@ def test_officer_refuses_and_grants_for_a_person(
     assert "Everything is granted." in act(officer, project, user, "grant").text
     sent = batch(event(user_id=user))
     assert settled(service, project, accepted(send(service, project, sent)))["stored"] == 1
+
+
+@pytest.mark.parametrize("state", ["running", "failed"])
+@pytest.mark.parametrize("action", ["grant", "refuse"])
+def test_nothing_is_answered_for_a_person_who_is_being_erased(
+    project: Project, officer: Client, state: str, action: str
+) -> None:
+    user = somebody()
+    act(officer, project, user, "erase")
+    hour = timezone.now() + timedelta(hours=1)
+    DeletionRequest.objects.filter(pk=wish(project).pk).update(state=state, retry_at=hour)
+    assert "being erased right now" in act(officer, project, user, action).text
+    held = restrictions.of(project_id(project), pseudonym(project, user))
+    assert (held.suppressed, held.refused) == (True, [])
+    assert not AuditEntry.objects.filter(
+        project_id=project_id(project), action="consent.changed"
+    ).exists()
 
 
 def test_erasures_are_listed_with_what_is_promised(service: Service, project: Project) -> None:
