@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from ingest.models import Project
@@ -43,18 +44,36 @@ class Tombstone:
 
 
 def export() -> Iterator[Tombstone]:
-    """Everybody of whom nothing is stored any more, in short reads."""
-    held = PersonRestriction.objects.filter(suppressed=True).order_by("pk")
+    """Everybody who is going to be erased, then everybody who is, in short reads.
+
+    In this order: who is erased meanwhile is in both parts, and nobody in neither.
+    """
+    yield from _asked_for()
+    yield from _erased()
+
+
+def _asked_for() -> Iterator[Tombstone]:
+    """Those too who let something be stored since they asked: that ends with the erasure."""
+    wishes = DeletionRequest.objects.open().order_by("pk")
+    chunk = list(wishes[:_CHUNK])
+    while chunk:
+        for wish in chunk:
+            if wish.subject is not None:
+                yield Tombstone(wish.project_id, bytes(wish.subject), wish.due_at)
+        chunk = list(wishes.filter(pk__gt=chunk[-1].pk)[:_CHUNK])
+
+
+def _erased() -> Iterator[Tombstone]:
+    """Whoever is suppressed by more than a request that is still to be run."""
+    # Index: deletion_one_at_a_time.
+    first_wish = DeletionRequest.objects.open().filter(
+        project=OuterRef("project"), subject=OuterRef("subject"), was_suppressed=False
+    )
+    held = PersonRestriction.objects.filter(~Exists(first_wish), suppressed=True).order_by("pk")
     last = 0
     while chunk := list(held.filter(pk__gt=last)[:_CHUNK]):
-        # Index: deletion_one_at_a_time.
-        open_requests = DeletionRequest.objects.open().filter(
-            subject__in=[one.subject for one in chunk]
-        )
-        due = {(one.project_id, bytes(one.subject or b"")): one.due_at for one in open_requests}
         for one in chunk:
-            key = (one.project_id, bytes(one.subject))
-            yield Tombstone(*key, due.get(key))
+            yield Tombstone(one.project_id, bytes(one.subject))
         last = chunk[-1].pk
 
 

@@ -458,11 +458,7 @@ def test_who_is_erased_is_erased_again_after_a_restore(
     gone, going, stays = somebody(), somebody(), somebody()
     ask(service, "delete", project.secret_key, {"user_id": going, "grace_days": 5})
     erased(service, project, gone)
-    mine = f"{project_id(project)} "
-    lines = [
-        line for line in service.manage("tombstones", "export").splitlines()
-        if line.startswith(mine)
-    ]  # fmt: skip
+    lines = lines_of(service, project)
     assert len(lines) == 2
     assert not any(user in line for user in (gone, going) for line in lines)
     # What a restored backup is like: nobody has asked yet, and everything is there.
@@ -482,6 +478,34 @@ def test_who_is_erased_is_erased_again_after_a_restore(
     assert requests[0].due_at <= timezone.now() < requests[1].due_at
     wait_for(lambda: not events(project, gone), 30, "the worker to erase again")
     assert len(events(project, going)) == len(events(project, stays)) == 1
+
+
+def lines_of(service: Service, project: Project) -> list[str]:
+    """What an exported list says of a project's persons."""
+    lines = service.manage("tombstones", "export").splitlines()
+    return sorted(line for line in lines if line.startswith(f"{project_id(project)} "))
+
+
+def test_a_list_names_who_opted_in_since_they_asked(service: Service, project: Project) -> None:
+    user = somebody()
+    ask(service, "delete", project.secret_key, {"user_id": user, "grace_days": 5})
+    due = DeletionRequest.objects.get(project_id=project_id(project)).due_at
+    (before,) = lines_of(service, project)
+    ask(service, "consent", project.secret_key, {"user_id": user, "categories": {"*": True}})
+    assert not tombstone(project, user).suppressed
+    named = f"{project_id(project)} {pseudonym(project, user).hex()}"
+    assert lines_of(service, project) == [before] == [f"{named} {due.isoformat()}"]
+
+
+def test_a_list_names_who_is_erased_and_asked_again_in_both_ways(
+    service: Service, project: Project
+) -> None:
+    user = somebody()
+    erased(service, project, user)
+    ask(service, "delete", project.secret_key, {"user_id": user, "grace_days": 5})
+    erased_one, asked_again = lines_of(service, project)
+    assert erased_one == f"{project_id(project)} {pseudonym(project, user).hex()}"
+    assert asked_again.startswith(f"{erased_one} 20")
 
 
 @pytest.mark.parametrize(
