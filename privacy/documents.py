@@ -66,17 +66,21 @@ backups, written more often than these, and all of them for as long as the oldes
 .venv/bin/python manage.py tombstones export > tombstones-$(date +%F).txt
 ```
 
-A line is a project's number and a pseudonym, and for requests that are still to be run their due
-date. After a restore, with the same pepper, start `manage.py up` where no client reaches it yet,
-and replay every list that was written since the backup was:
+The first line says when the list was made; each other is a project's number and a pseudonym, and
+for requests that are still to be run their due date. After a restore, with the same pepper, start
+`manage.py up` where no client reaches it yet, and replay every list that was written since the
+backup was, all of them in one go:
 
 ```sh
 cat tombstones-*.txt | .venv/bin/python manage.py tombstones replay
 ```
 
 Nothing of these persons is stored from then on, and within minutes what is there is erased, each
-with a request and a receipt of its own. Replaying a list twice does no harm. Whoever opted in
-again after the erasure has to do so once more.
+with a request and a receipt of its own. Who is erased is taken from all of these lists, in whatever
+order they come; who was still going to be only from the newest, since they may have cancelled after
+an older one was made: so don't replay that one by itself. Replaying lists twice does no harm.
+Whoever opted in again after the erasure has to do so once more. What no list can tell is an erasure
+that was run, and an opt-in after it, both between two lists: write them often.
 
 ## Of the people who work in the admin
 

@@ -1,10 +1,11 @@
 """Lists of who is erased, to be kept beside backups: a restored one knows nothing of it.
 
-A line holds a project's number and a person's pseudonym; where the erasure was still to come, also
-when. It is of use only with the same pepper, and needs no other protection than a backup.
+The first line says when the list was made; of the others each holds a project's number and a
+person's pseudonym, and where the erasure was still to come also when. It is of use only with the
+same pepper, and needs no other protection than a backup.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,6 +18,8 @@ from privacy.models import DeletionRequest, PersonRestriction
 
 ACTOR = "replay"
 _CHUNK = 2_000
+_HEAD = "#"
+_FIRST = "when it was made, as in # 2026-11-21T15:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +40,63 @@ class Tombstone:
         project, subject, *due_at = line.split()
         if len(subject) != 32 or len(due_at) > 1:
             raise ValueError(line)
-        moments = [datetime.fromisoformat(moment) for moment in due_at]
-        if any(moment.tzinfo is None for moment in moments):
-            raise ValueError(line)
-        return cls(int(project), bytes.fromhex(subject), *moments)
+        return cls(int(project), bytes.fromhex(subject), *map(_moment, due_at))
 
 
-def export() -> Iterator[Tombstone]:
-    """Everybody who is going to be erased, then everybody who is, in short reads.
+class BrokenList(Exception):
+    """What can't be read as lists; says which line, and why."""
+
+
+def export() -> Iterator[str]:
+    """A list's lines: everybody who is going to be erased, then everybody who is, in short reads.
 
     In this order: who is erased meanwhile is in both parts, and nobody in neither.
     """
-    yield from _asked_for()
-    yield from _erased()
+    yield f"{_HEAD} {timezone.now().isoformat()}"
+    yield from map(str, _asked_for())
+    yield from map(str, _erased())
+
+
+def read(lines: Iterable[str]) -> list[Tombstone]:
+    """Whom lists one after the other name together, each person once. Raises BrokenList."""
+    lists: dict[datetime, list[Tombstone]] = {}
+    current: list[Tombstone] | None = None
+    for number, line in enumerate(lines, 1):
+        try:
+            if line.startswith(_HEAD):
+                current = lists.setdefault(_moment(line.removeprefix(_HEAD).strip()), [])
+            elif line.strip():
+                stone = Tombstone.parse(line)
+                if current is None:
+                    raise BrokenList(f"Line {number} is before any list's first line: {_FIRST}")
+                current.append(stone)
+        except ValueError:
+            raise BrokenList(f"Line {number} is no tombstone, nor a list's first line") from None
+    return _together(lists)
+
+
+def _together(lists: dict[datetime, list[Tombstone]]) -> list[Tombstone]:
+    """Whom any of these lists calls erased, or the newest one going to be; they are by their times.
+
+    By an older one somebody was going to be who may have cancelled since.
+    """
+    newest = max(lists, default=None)
+    named = [
+        stone
+        for made, stones in lists.items()
+        for stone in stones
+        if stone.due_at is None or made == newest
+    ]
+    # Of two that name the same person the one that waits for nothing holds.
+    named.sort(key=lambda stone: stone.due_at is None)
+    return list({(stone.project_id, stone.subject): stone for stone in named}.values())
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment
 
 
 def _asked_for() -> Iterator[Tombstone]:

@@ -466,7 +466,7 @@ def test_who_is_erased_is_erased_again_after_a_restore(
     DeletionRequest.objects.filter(project_id=project_id(project)).delete()
     sent = batch(*(event(user_id=user) for user in (gone, going, stays)))
     assert settled(service, project, accepted(send(service, project, sent)))["stored"] == 3
-    text = "\n".join([*lines, f"2147483647 {'0' * 32}"])
+    text = "\n".join(["# 2026-11-21T15:00:00Z", *lines, f"2147483647 {'0' * 32}"])
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     told = io.StringIO()
     call_command("tombstones", "replay", stderr=told)
@@ -508,16 +508,74 @@ def test_a_list_names_who_is_erased_and_asked_again_in_both_ways(
     assert asked_again.startswith(f"{erased_one} 20")
 
 
+def replayed(monkeypatch: pytest.MonkeyPatch, *lists: str) -> str:
+    """What the command says of lists one after the other."""
+    told = io.StringIO()
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(lists)))
+    call_command("tombstones", "replay", stderr=told)
+    return told.getvalue()
+
+
+def test_what_was_cancelled_after_an_older_list_stays_cancelled(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, going, thought_better = somebody(), somebody(), somebody()
+
+    def exported() -> str:
+        head, *_ = service.manage("tombstones", "export").splitlines()
+        return "\n".join([head, *lines_of(service, project), ""])
+
+    erased(service, project, gone)
+    token = ask(
+        service, "delete", project.secret_key, {"user_id": thought_better, "grace_days": 5}
+    ).json["deletion_token"]
+    older = exported()
+    assert about(service, "cancel", token).status == 200
+    ask(service, "consent", project.secret_key, {"user_id": gone, "categories": {"*": True}})
+    ask(service, "delete", project.secret_key, {"user_id": going, "grace_days": 5})
+    newer = exported()
+    assert [len(lines.splitlines()) for lines in (older, newer)] == [3, 2]
+    PersonRestriction.objects.filter(project_id=project_id(project)).delete()
+    DeletionRequest.objects.filter(project_id=project_id(project)).delete()
+    for lists in ((older, newer), (newer, older)):
+        assert "2 persons are going to be" in replayed(monkeypatch, *lists)
+        assert tombstone(project, gone).suppressed
+        assert tombstone(project, going).suppressed
+        assert tombstone(project, thought_better) is None
+
+
+def test_who_is_named_in_several_lists_is_asked_for_once(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = f"{project_id(project)} {'1' * 32}"
+    older = f"# 2026-11-20T15:00:00Z\n{who}\n"
+    newer = f"# 2026-11-21T15:00:00+01:00\n{who} 2099-01-01T00:00:00Z\n{who}\n"
+    assert replayed(monkeypatch, older, newer).startswith("1 persons")
+    request = DeletionRequest.objects.get(project_id=project_id(project))
+    assert request.due_at <= timezone.now()
+    assert request.tokens.count() == 1
+
+
+@pytest.mark.usefixtures("service")
+def test_a_list_without_its_first_line_is_not_replayed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CommandError, match=r"Line 1 is before any list's first line.*nothing"):
+        replayed(monkeypatch, f"{project_id(project)} {'1' * 32}\n")
+    assert not DeletionRequest.objects.filter(project_id=project_id(project)).exists()
+
+
 @pytest.mark.parametrize(
     "line", ["x", "1", "1 ab", f"1 {'0' * 32} 2026-01-01T00:00:00", f"x {'0' * 32}",
-             f"1 {'z' * 32}", f"1 {'0' * 32} soon", f"1 {'0' * 32} 2026-01-01T00:00:00Z 1"]
+             f"1 {'z' * 32}", f"1 {'0' * 32} soon", "# soon", "# 2026-01-01T00:00:00",
+             f"1 {'0' * 32} 2026-01-01T00:00:00Z 1"]
 )  # fmt: skip
 @pytest.mark.usefixtures("service")
 def test_list_with_a_broken_line_is_not_replayed_at_all(
     project: Project, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    good = f"{project_id(project)} {'1' * 32}"
+    good = f"# 2026-11-21T15:00:00Z\n{project_id(project)} {'1' * 32}"
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{good}\n{line}\n"))
-    with pytest.raises(CommandError, match="Line 2 is no tombstone"):
+    with pytest.raises(CommandError, match="Line 3 is no tombstone"):
         call_command("tombstones", "replay")
     assert not DeletionRequest.objects.filter(project_id=project_id(project)).exists()

@@ -7,13 +7,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from privacy import deletions, tombstones
-from privacy.tombstones import Tombstone
 
 
 class Command(BaseCommand):
     help = (
-        "export: print who is erased or is going to be, a line of keyed hashes each. "
-        "replay: read such lines from the standard input, and have these persons erased again."
+        "export: print when this list is made, then who is erased or is going to be, a line of "
+        "keyed hashes each. replay: read such lists, one after the other, from the standard input, "
+        "and have these persons erased again; who was still going to be is taken from the newest."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -21,19 +21,17 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         if action == "export":
-            for tombstone in tombstones.export():
-                self.stdout.write(str(tombstone))
+            for line in tombstones.export():
+                self.stdout.write(line)
         else:
-            self._replay([line for line in sys.stdin if line.strip()])
+            self._replay()
 
-    def _replay(self, lines: list[str]) -> None:
-        """All of them, or none where one can't be read."""
-        found: list[Tombstone] = []
-        for number, line in enumerate(lines, 1):
-            try:
-                found.append(Tombstone.parse(line))
-            except ValueError:
-                raise CommandError(f"Line {number} is no tombstone; nothing was done.") from None
+    def _replay(self) -> None:
+        """All that the lists name, or nobody where a line can't be read."""
+        try:
+            found = tombstones.read(sys.stdin)
+        except tombstones.BrokenList as error:
+            raise CommandError(f"{error}; nothing was done.") from None
         asked = sum(map(tombstones.replay, found))
         deletions.nudge()
         self.stderr.write(f"{asked:,} persons are going to be erased again.")
