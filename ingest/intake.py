@@ -26,6 +26,7 @@ from ingest.models import Batch, Grant
 from ingest.nudges import nudger
 from ingest.payloads import pack
 from ingest.records import (
+    REFUSALS_KEPT,
     DecodedBatch,
     Point,
     Record,
@@ -45,8 +46,6 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 CLAIM_WINDOW = timedelta(days=31)
 # For so long a batch that is sent again under another id is recognised by its content.
 DIGEST_WINDOW = timedelta(hours=1)
-# Refused events that are written down, of one batch; the ledger counts all of them.
-REFUSALS_KEPT = 20
 
 _DISK_SECONDS = 5.0
 _encode = msgspec.msgpack.Encoder().encode
@@ -60,6 +59,8 @@ class Arrival:
     format: str
     request_id: str
     received_at: datetime
+    # Whom the headers name.
+    user_id: str | None = None
     started: float = field(default_factory=time.perf_counter)
     wire_bytes: int = 0
     body_bytes: int = 0
@@ -100,7 +101,8 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     clean(decoded.records, arrival.grant.scrubbing, arrival.grant.rules, pseudonyms)
     stored, too_old = _canonical(decoded, arrival.received_at, pseudonyms)
     rejections = sorted(
-        _without_ids(decoded.rejections, decoded) + too_old, key=lambda rejection: rejection.index
+        _without_ids(decoded.rejections, decoded, arrival.user_id) + too_old,
+        key=lambda rejection: rejection.index,
     )
     if not stored:
         raise AllRejected(rejections)
@@ -260,19 +262,22 @@ def _digest(records: Sequence[Record | Point], pseudonyms: Pseudonyms) -> uuid.U
     return None
 
 
-def _without_ids(rejections: list[Rejection], decoded: DecodedBatch) -> list[Rejection]:
-    """Refused events whose fields' names hold no user id of their batch."""
+def _without_ids(
+    rejections: list[Rejection], decoded: DecodedBatch, user_id: str | None
+) -> list[Rejection]:
+    """Refused events; the names of those that are kept hold no user id of their request."""
     if not rejections:
         return []
-    ids = {record.user_id for record in decoded.records} | {decoded.user_id}
-    known = [user_id for user_id in ids if user_id]
-    return [
+    ids = {record.user_id for record in decoded.records} | {decoded.user_id, user_id}
+    known = [known_id for known_id in ids if known_id]
+    kept = [
         msgspec.structs.replace(
             rejection,
             shape={name_without(name, known): kind for name, kind in rejection.shape.items()},
         )
-        for rejection in rejections
+        for rejection in rejections[:REFUSALS_KEPT]
     ]
+    return kept + rejections[REFUSALS_KEPT:]
 
 
 def _refusals(rejections: list[Rejection]) -> Jsonb | None:

@@ -28,6 +28,10 @@ class MalformedBatch(Exception):
         self.field = field
 
 
+# Refused events that are written down, of one batch; the ledger counts all of them.
+REFUSALS_KEPT = 20
+
+
 class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why one event of a batch is not taken. `index` is its place in the batch, from 0."""
 
@@ -35,7 +39,7 @@ class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str
     message: str
     field: str | None = None
-    # Names and types of the event's fields, for the operator; never a value.
+    # Names and types of the event's fields, for the operator; never a value. Of those kept only.
     shape: dict[str, str] = msgspec.field(default_factory=dict)
 
     def sentence(self, items: str) -> str:

@@ -95,6 +95,7 @@ class IntakeView(LimitedView):
             users_optional=arrival.grant.users_optional,
             limits=LIMITS,
         )
+        arrival.user_id = envelope.user_id
         with _large_body if len(body.content) > _LARGE_BYTES else nullcontext():
             decoded = FORMATS[self.format](body.content, envelope)
             self._check_sender(decoded)

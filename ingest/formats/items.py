@@ -1,13 +1,20 @@
 """Bodies taken apart into their items: a batch of them, a bare list, or a single one. Pure."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice, repeat
 from typing import Any, TypeVar
 
 import msgspec
 
-from ingest.formats.json_values import RepeatedKey, check_nesting, check_values
-from ingest.records import InvalidRecord, Limits, MalformedBatch, Rejection
+from ingest.formats.json_values import INT64, RepeatedKey, check_nesting, check_values
+from ingest.records import (
+    REFUSALS_KEPT,
+    InvalidRecord,
+    Limits,
+    MalformedBatch,
+    Rejection,
+)
 
 T = TypeVar("T")
 
@@ -86,7 +93,7 @@ def one_by_one(
     `clean` is whether the body is known to keep the rules on text and numbers.
     """
     taken: list[T] = []
-    refused: list[Rejection] = []
+    refused: list[tuple[int, InvalidRecord]] = []
     for index, item in enumerate(items):
         try:
             if not isinstance(item, dict):
@@ -97,38 +104,61 @@ def one_by_one(
                 check_values(item, limits)
             taken.append(read(index, item))
         except InvalidRecord as reason:
-            refused.append(Rejection(index, reason.code, reason.message, reason.field, shape(item)))
-    return taken, refused
+            refused.append((index, reason))
+    return taken, _rejections(refused, items)
+
+
+def _rejections(refused: list[tuple[int, InvalidRecord]], items: list[Any]) -> list[Rejection]:
+    """The refusals, the first of them with their items' shapes."""
+    seen = [items[index] for index, _ in refused[:REFUSALS_KEPT]]
+    ids = set(_ids_in(seen))
+    shapes = chain((shape(item, ids) for item in seen), repeat({}))
+    return [
+        Rejection(index, reason.code, reason.message, reason.field, found)
+        for (index, reason), found in zip(refused, shapes, strict=False)
+    ]
 
 
 # What a field is called whose name holds an id.
 ID = "[id]"
+_NAMES_OF_IDS = ("id", "user")
 # Shorter ones stand in many a name by chance.
 _SHORTEST_ID = 4
+# With more than so many no name is looked at for each: none is kept.
+_MOST_IDS = 2_000
 
 
-def shape(item: Any) -> dict[str, str]:
+def shape(item: Any, ids: Collection[str]) -> dict[str, str]:
     """Names and types of an item's fields (50 at the most), without a value.
 
     Nor is an id kept that stands in a name.
     """
     if not isinstance(item, dict):
         return {"": _TYPES[type(item)]}
-    fields = list(item.items())[:_SHAPE_FIELDS]
-    ids = [field for name, field in fields if _is_id(name, field)]
     return {
         _storable(name_without(name, ids)[:200]): _TYPES.get(type(field), "object")
-        for name, field in fields
+        for name, field in islice(item.items(), _SHAPE_FIELDS)
     }
 
 
-def _is_id(name: str, field: Any) -> bool:
-    return name.lower().endswith("id") and isinstance(field, str) and len(field) >= _SHORTEST_ID
+def _ids_in(items: list[Any]) -> Iterator[str]:
+    """What fields that are named after ids hold, however deep they stand."""
+    left: list[tuple[bool, Any]] = [(False, items)]
+    while left:
+        named, value = left.pop()
+        if isinstance(value, dict):
+            left += [(name.lower().endswith(_NAMES_OF_IDS), field) for name, field in value.items()]
+        elif isinstance(value, list):
+            left += [(named, field) for field in value]
+        elif named and (isinstance(value, str) or (type(value) is int and value in INT64)):
+            text = str(value)
+            if len(text) >= _SHORTEST_ID:
+                yield text
 
 
-def name_without(name: str, ids: Iterable[str]) -> str:
+def name_without(name: str, ids: Collection[str]) -> str:
     """The name of a field, unless one of these ids stands in it."""
-    return ID if any(text in name for text in ids) else name
+    return ID if len(ids) > _MOST_IDS or any(text in name for text in ids) else name
 
 
 def _storable(name: str) -> str:

@@ -270,6 +270,51 @@ def test_refused_values_are_written_nowhere(service: Service, project: Project) 
     assert traces(service, secret) == []
 
 
+NUMBER = 730_114_558_012
+# Where a request may name its user: in headers, on a refused event, on another one beside it.
+NAMED: dict[str, tuple[dict[str, str], dict[str, Any], list[Any]]] = {
+    "header": ({"X-User-ID": str(NUMBER)}, {}, []),
+    "context": ({}, {"context": {"userId": str(NUMBER)}}, []),
+    "number": ({}, {"context": {"userId": NUMBER}}, []),
+    "deep": ({}, {"context": {"all": [{"OwnerID": str(NUMBER)}]}}, []),
+    "list": ({}, {"guest_id": ["x", str(NUMBER)]}, []),
+    "user": ({}, {"user": str(NUMBER)}, []),
+    "another refused event": ({}, {}, [{"userId": str(NUMBER)}]),
+}
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["a part is refused", "all is"])
+@pytest.mark.parametrize("where", NAMED)
+def test_name_of_a_field_that_holds_an_id_is_not_kept(
+    service: Service, project: Project, where: str, beside: bool
+) -> None:
+    headers, fields, others = NAMED[where]
+    good = {"level": "info", "scope": "s", "sessionId": "s", "message": "m", "timestamp": moment()}
+    refused = {"level": "odd", f"seen_{NUMBER}_at": 1, "plain": "p", **fields}
+    content = {"events": [refused, *others, *([good] if beside else [])]}
+    answer = send(service, project, content, headers, "/api/client-telemetry")
+    assert answer.status == (204 if beside else 400), answer
+    kept = RejectedEvent.objects.get(project_id=project_id(project), position=0)
+    assert (kept.shape["[id]"], kept.shape["plain"]) == ("number", "string")
+    assert not any(str(NUMBER) in name for name in kept.shape)
+
+
+def test_of_very_many_ids_none_is_looked_for_and_no_name_kept(
+    service: Service, project: Project
+) -> None:
+    ids = [str(uuid4()) for _ in range(3_000)]
+    refused = {"event": "e", "timestamp": "never", "device_id": ids, f"of {ids[-1]}": 1}
+    send(service, project, batch(refused))
+    (kept,) = RejectedEvent.objects.filter(project_id=project_id(project))
+    assert set(kept.shape) == {"[id]"}
+
+
+def test_only_those_kept_of_many_refused_events_have_their_names_looked_at() -> None:
+    content = json.dumps([event(timestamp="never") for _ in range(30)]).encode()
+    shapes = [rejection.shape for rejection in decode(content, Envelope()).rejections]
+    assert list(map(bool, shapes)) == [True] * 20 + [False] * 10
+
+
 # --- whose it is ---
 
 
