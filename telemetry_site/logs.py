@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 from django.db import Error as DjangoDatabaseError
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from privacy.scrubbing import scrub_text
@@ -93,6 +94,8 @@ class Json(_Discreet, JsonFormatter):
             "%(levelname)s %(name)s %(message)s",
             rename_fields={"levelname": "level", "name": "logger", "exc_info": "exception"},
             timestamp="time",
+            # Django's lines have the request, which writes itself with its query string.
+            reserved_attrs=[*RESERVED_ATTRS, "request"],
         )
 
     def add_fields(

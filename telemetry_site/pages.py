@@ -10,7 +10,8 @@ from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db.models import BinaryField, Model
+from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -19,9 +20,9 @@ from unfold.paginator import InfinitePaginator
 from privacy import audit
 
 if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin
+    from django.contrib.admin import ModelAdmin as BaseModelAdmin
 else:
-    from unfold.admin import ModelAdmin
+    from unfold.admin import ModelAdmin as BaseModelAdmin
 
 __all__ = ["Action", "ListPage", "ModelAdmin", "Page", "Refused", "operator", "perform", "record"]
 
@@ -31,6 +32,17 @@ Action = Callable[[HttpRequest], str]
 
 class Refused(Exception):
     """An action that can't be done; the sentence says why, and what to do."""
+
+
+class ModelAdmin(BaseModelAdmin):
+    """The admin of a model; its lists are not filtered by hashes."""
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """No text that an address could have in it is one of a field's bytes."""
+        hashes = {field.name for field in self.opts.fields if isinstance(field, BinaryField)}
+        if lookup.split(LOOKUP_SEP)[0] in hashes:
+            return False
+        return super().lookup_allowed(lookup, value, request)
 
 
 class ListPage(ModelAdmin):

@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 from django.contrib.admin import site
 from django.contrib.auth.models import Group, Permission, User
+from django.db.models import BinaryField, Model
 from django.test import Client
 from django.urls import reverse
 
@@ -95,3 +96,26 @@ def test_nobody_makes_themselves_a_superuser() -> None:
             "groups": [Group.objects.get(name="admin").pk]}  # fmt: skip
     assert client.post(address, form).status_code == 302
     assert not User.objects.get(pk=user.pk).is_superuser
+
+
+HASHES = [
+    (model, field.name)
+    for model in site._registry
+    for field in model._meta.fields
+    if isinstance(field, BinaryField)
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "field"), HASHES, ids=[f"{model.__name__}.{field}" for model, field in HASHES]
+)
+@pytest.mark.parametrize("asked", ["", "__isnull", "__contains"])
+def test_no_list_breaks_when_it_is_asked_for_a_hash(
+    model: type[Model], field: str, asked: str
+) -> None:
+    client = logged_in(superuser=True)
+    page = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    # A page in a list's place takes no filter, whatever it is called.
+    takes_filters = client.get(page, {"nonsense": "1"}).status_code == 302
+    answer = client.get(page, {f"{field}{asked}": "00ff"})
+    assert answer.status_code == (400 if takes_filters else 200)

@@ -12,7 +12,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 from django.db import DatabaseError
-from django.test import Client
+from django.http import HttpResponse
+from django.test import Client, RequestFactory
+from django.utils.log import log_response
 
 from telemetry_site import logs
 from telemetry_site.console import Console
@@ -20,6 +22,7 @@ from tests.harness import Project, Service, wait_for
 from tests.ingest.sending import batch, event
 from tests.ingest.waiting import plant, record, reread
 from tests.logs import entries
+from tests.people import logged_in
 
 SECONDS = 30
 ANNOUNCED = re.compile(r"ready http://\S+|up       \| .*")
@@ -132,6 +135,36 @@ def test_a_traceback_says_what_kind_of_complaint_it_was(formatter: logging.Forma
     )
     assert "UniqueViolation 23505" in text
     assert "_fail_to_store" in text
+
+
+@pytest.mark.parametrize("formatter", [logs.Plain(), logs.Json()])
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_djangos_lines_leave_the_query_out(formatter: logging.Formatter, status: int) -> None:
+    def say(logger: logging.Logger) -> None:
+        request = RequestFactory().get("/admin/privacy/exportrequest/", {"subject": "secret"})
+        response = HttpResponse(status=status)
+        log_response(
+            "%s: %s", "Odd", request.path, response=response, request=request, logger=logger
+        )
+
+    text = logged(formatter, say)
+    assert "Odd: /admin/privacy/exportrequest/" in text
+    assert "secret" not in text
+
+
+def test_djangos_line_of_a_refused_filter_leaves_its_value_out(service: Service) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.Json())
+    security = logging.getLogger("django.security")
+    security.addHandler(handler)
+    try:
+        answer = logged_in("admin").get("/admin/privacy/exportrequest/", {"subject": "secret"})
+    finally:
+        security.removeHandler(handler)
+    assert answer.status_code == 400
+    assert json.loads(stream.getvalue())["message"] == "Filtering by subject not allowed"
+    assert "secret" not in stream.getvalue()
 
 
 def test_celerys_line_of_a_failed_task_repeats_no_text() -> None:
