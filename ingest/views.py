@@ -15,7 +15,7 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from ingest import bodies, intake
+from ingest import bodies, headers, intake
 from ingest.authentication import SENDERS, MayIngest, granted
 from ingest.cors import origin_of
 from ingest.endpoints import LimitedView
@@ -60,7 +60,10 @@ class IntakeView(LimitedView):
             return unavailable("The server's disk is nearly full.", "disk_full")
 
     def user(self, request: HttpRequest) -> str | None:
-        return request.META.get("HTTP_X_USER_ID", "").strip() or None
+        try:
+            return headers.text(request, headers.USER)
+        except MalformedBatch:
+            return None  # the batch is refused for it, and that is written down
 
     def _answer_to(self, request: HttpRequest, arrival: intake.Arrival) -> HttpResponse:
         try:
@@ -89,8 +92,8 @@ class IntakeView(LimitedView):
         body = bodies.read(request)
         arrival.wire_bytes, arrival.body_bytes = body.wire_bytes, len(body.content)
         envelope = Envelope(
-            user_id=_header(request, "X-User-ID"),
-            client_version=_header(request, "X-Client-Version"),
+            user_id=headers.text(request, headers.USER),
+            client_version=headers.text(request, "X-Client-Version"),
             batch_id=_idempotency_key(request),
             users_optional=arrival.grant.users_optional,
             limits=LIMITS,
@@ -248,20 +251,8 @@ class InfoView(APIView):
         )
 
 
-def _header(request: HttpRequest, name: str) -> str | None:
-    """A header's text, None where it is absent or empty. WSGI hands bytes out as Latin-1."""
-    variable = "HTTP_" + name.upper().replace("-", "_")
-    value: bytes = request.META.get(variable, "").strip().encode("latin-1")
-    if len(value) > LIMITS.name_length:
-        raise MalformedBatch("too_long", f"{name} is longer than {LIMITS.name_length} bytes")
-    try:
-        return value.decode() or None
-    except UnicodeDecodeError:
-        raise MalformedBatch("invalid_utf8", f"{name} is not valid UTF-8") from None
-
-
 def _idempotency_key(request: HttpRequest) -> UUID | None:
-    value = _header(request, "Idempotency-Key")
+    value = headers.text(request, "Idempotency-Key")
     try:
         return UUID(value) if value else None
     except ValueError:

@@ -302,7 +302,8 @@ CONSENT = {
         TAG,
         "What may be stored of a person?",
         "By category. A subject token asks about its own person; a server that asks with the "
-        "secret key names the person in `X-User-ID`.",
+        "secret key names the person in `X-User-ID`. Whose id can't stand there (not ASCII, or "
+        "with blanks at its ends) is asked about with a subject token.",
         {
             **REFUSALS,
             400: refusal(

@@ -21,10 +21,12 @@ from rest_framework.request import Request
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
+from ingest import headers
 from ingest.authentication import KeyAuthentication, MayQuery, granted
 from ingest.endpoints import LimitedView
 from ingest.models import Project
 from ingest.ratelimits import Caller, Limiter
+from ingest.records import MalformedBatch
 from privacy import (
     audit,
     bodies,
@@ -285,14 +287,19 @@ class ConsentView(PersonView):
     def _asked_about(self, request: Request) -> str:
         """A person with a token asks about themselves; a server names the person in a header,
         since an address would be written down on the way."""
-        named: str = request._request.META.get("HTTP_X_USER_ID", "").strip()
+        try:
+            named = headers.text(request._request, headers.USER)
+        except MalformedBatch as reason:
+            raise _wrong_user(reason.details, reason.code) from None
         if isinstance(request.user, Subject):
             return named or request.user.user_id
-        if not named or len(named) > settings.MAX_NAME_LENGTH:
-            raise exceptions.ValidationError(
-                {"X-User-ID": exceptions.ErrorDetail("Name the user in this header.", "required")}
-            )
+        if named is None:
+            raise _wrong_user("Name the user in this header.", "required")
         return named
+
+
+def _wrong_user(details: str, code: str) -> exceptions.ValidationError:
+    return exceptions.ValidationError({headers.USER: exceptions.ErrorDetail(details, code)})
 
 
 def _consent(user_id: str, held: PersonRestriction) -> HttpResponse:

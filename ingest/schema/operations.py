@@ -29,7 +29,8 @@ def _header(name: str, description: str, content: Object) -> Object:
 
 USER = _header(
     "X-User-ID",
-    "Who this is from, where the body doesn't say it. ASCII; any other id goes into the body.",
+    "Who this is from, where the body doesn't say it. ASCII, and without blanks at its ends, which "
+    "HTTP takes off; any other id goes into the body.",
     {"type": "string", "maxLength": LENGTH, "pattern": "^[ -~]*$"},
 )
 CLIENT_VERSION = _header(

@@ -136,18 +136,36 @@ def test_header_that_breaks_a_rule_refuses_the_batch(
     assert (answer.status, answer.json["code"]) == (400, code)
 
 
-@pytest.mark.parametrize(
-    ("user", "status"), [("änne".encode(), 200), (b"\xff\xfe", 400)], ids=["UTF-8", "not UTF-8"]
-)
-def test_header_is_read_as_utf8(project: Project, user: bytes, status: int) -> None:
-    answer = Client(SERVER_NAME="localhost").post(
+def post_here(project: Project, user: bytes) -> Any:
+    """An event in this process: the HTTP server hands on ASCII alone."""
+    return Client(SERVER_NAME="localhost").post(
         "/v1/events",
         json.dumps(event(user_id=None)),
         content_type="application/json",
         headers={"X-API-Key": project.ingest_key, "X-User-ID": user.decode("latin-1")},
     )
+
+
+@pytest.mark.parametrize(
+    ("user", "status"),
+    [("änne".encode(), 200), ("voilà".encode(), 200), (b"\xff\xfe", 400)],
+    # The last byte of à is a blank in Latin-1.
+    ids=["UTF-8", "ends like a blank", "not UTF-8"],
+)
+def test_header_is_read_as_utf8(project: Project, user: bytes, status: int) -> None:
+    answer = post_here(project, user)
     assert answer.status_code == status
     assert answer.json().get("code") == (None if status == 200 else "invalid_utf8")
+
+
+def test_header_names_the_same_user_as_the_body_to_their_limit(
+    service: Service, project: Project
+) -> None:
+    row = Row.objects.get(slug=project.project)
+    row.rate_limits = {"events.user": "1/d"}
+    row.save()
+    assert post_here(project, "änne".encode()).status_code == 200
+    assert send(service, project, batch(user_id="änne")).status == 429
 
 
 def test_project_may_take_events_of_nobody(service: Service, project: Project) -> None:

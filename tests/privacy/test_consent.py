@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from ingest.models import Event, MetricPoint
 from ingest.records import CATEGORIES
@@ -23,6 +24,14 @@ def put(service: Service, project: Project, user: str, categories: Any) -> Answe
 def held(service: Service, bearer: str, headers: dict[str, str] | None = None) -> Answer:
     given = {"Authorization": f"Bearer {bearer}", **(headers or {})}
     return service.request("GET", "/v1/telemetry/consent", headers=given)
+
+
+def held_here(project: Project, named: bytes) -> Any:
+    """The same, without the HTTP server, which takes the blanks off and hands on ASCII alone."""
+    headers = {
+        "Authorization": f"Bearer {project.secret_key}", "X-User-ID": named.decode("latin-1"),
+    }  # fmt: skip
+    return Client(SERVER_NAME="localhost").get("/v1/telemetry/consent", headers=headers).json()
 
 
 def stored(project: Project, user: str) -> list[str]:
@@ -110,6 +119,31 @@ def test_server_asks_with_its_key_and_names_the_person_in_a_header(
     assert (unnamed.status, unnamed.json["errors"][0]["field"]) == (400, "X-User-ID")
     other = held(service, subject_token(project, somebody()), {"X-User-ID": user})
     assert (other.status, other.json["code"]) == (403, "wrong_subject")
+
+
+@pytest.mark.parametrize("user", ["zoë", "voilà", " led by a blank", "followed by two  "])
+def test_header_names_the_person_as_it_stands(
+    service: Service, project: Project, user: str
+) -> None:
+    put(service, project, user, {"network": False})
+    answer = held_here(project, user.encode())
+    assert answer["user_id"] == user
+    assert answer["categories"]["network"] is False
+
+
+def test_http_takes_blanks_off_a_header(service: Service, project: Project) -> None:
+    answer = held(service, project.secret_key, {"X-User-ID": " sp-5a30 "})
+    assert answer.json["user_id"] == "sp-5a30"
+
+
+@pytest.mark.parametrize(
+    ("named", "code"),
+    [(b"u" * 201, "too_long"), (b"\xff", "invalid_utf8"), (b"", "missing_field")],
+    ids=["too long", "not UTF-8", "empty"],
+)
+def test_header_that_names_nobody_is_refused(project: Project, named: bytes, code: str) -> None:
+    errors = held_here(project, named)["errors"]
+    assert [(error["field"], error["code"]) for error in errors] == [("X-User-ID", code)]
 
 
 @pytest.mark.parametrize(
