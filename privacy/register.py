@@ -159,7 +159,8 @@ PERSONS = (
         "finished_at attempts error retry_at receipt",
         {"subject": _SUBJECT},
         why="to carry it out, and to show that it was",
-        kept="for good, without the pseudonym once it is settled",
+        kept="for good; the pseudonym until the person is erased, since a request that was "
+        "cancelled is theirs to see in an export",
         exported="among the requests",
         erased="the pseudonym is forgotten; dates and numbers stay",
         erase=forgetting.forget_requests,
@@ -273,7 +274,7 @@ NOBODYS = (
     Store(
         "privacy.DeletionToken",
         "A hash of 256 random bits, which leads to a request and from there to nobody once the "
-        "request is settled.",
+        "person is erased.",
         "digest request",
     ),
     Store(

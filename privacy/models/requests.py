@@ -123,7 +123,7 @@ class DeletionRequest(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
     subject = models.BinaryField(
-        max_length=16, null=True, help_text="Forgotten when the request is settled."
+        max_length=16, null=True, help_text="Forgotten when the person is erased."
     )
     state = models.CharField(max_length=10, choices=State, default=State.PENDING)
     requested_at = models.DateTimeField(default=timezone.now)

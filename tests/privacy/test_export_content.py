@@ -194,6 +194,9 @@ def test_consent_and_requests_are_in_it(service: Service, project: Project) -> N
     content = made(service, project, user)
     assert content["consent"]["categories"]["business"] is False
     assert content["consent"]["suppressed"] is False
+    # What they asked for and took back is theirs to see: its row keeps the pseudonym for that.
+    asked = [one["status"] for one in content["requests"] if one["type"] == "deletion"]
+    assert asked == ["cancelled"]
 
 
 def test_the_id_is_nowhere_and_accounting_is_as_before(service: Service, project: Project) -> None:
