@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 else:
     from unfold.admin import ModelAdmin as BaseModelAdmin
 
-__all__ = ["Action", "ListPage", "ModelAdmin", "Page", "Refused", "operator", "perform", "record"]
+__all__ = [
+    "Action",
+    "ListPage",
+    "ModelAdmin",
+    "Page",
+    "Refused",
+    "operator",
+    "perform",
+    "record",
+    "write_down",
+]
 
 # What a button does; returns the sentence that tells so, or raises Refused.
 Action = Callable[[HttpRequest], str]
@@ -140,6 +150,18 @@ def operator(request: HttpRequest) -> str:
     return f"operator #{request.user.pk}"
 
 
+def write_down(
+    request: HttpRequest,
+    action: str,
+    of: str,
+    *,
+    project_id: int | None = None,
+    **details: str | int | bool | list[str],
+) -> None:
+    """Put into the audit log alone what somebody did; `of` names the object by its id."""
+    audit.record(action, operator(request), project_id=project_id, of=of, **details)
+
+
 def perform(
     request: HttpRequest, model: type[Model], action: Action, *, of: str = "", audit_as: str = ""
 ) -> None:
@@ -163,7 +185,7 @@ def record(
     """
     assert request.user.pk is not None
     if audit_as:
-        audit.record(audit_as, operator(request), of=of)
+        write_down(request, audit_as, of)
     LogEntry.objects.create(
         user_id=request.user.pk,
         content_type=ContentType.objects.get_for_model(model, for_concrete_model=False),

@@ -19,8 +19,13 @@ from ingest.admin.keys import may_hand_out
 from ingest.admin.lists import moment
 from ingest.models import ApiKey, Project
 from ingest.rules import PROJECTS_OWN, RULES, InvalidRate, check_overrides, windows
-from telemetry_site.pages import ModelAdmin, perform, record
+from telemetry_site.pages import ModelAdmin, perform, record, write_down
 
+_CHANGE = "ingest.change_project"
+# Of a project's settings those that are a matter of privacy, for whoever may change its rules.
+_CHANGE_PRIVACY = "privacy.change_privacy_rules"
+_OF_PRIVACY = ("scrubbing", "users_optional")
+_OTHERS = ("name", "origins", "keyless_browsers")
 _NOT_YOURS = (
     "Whoever has the signing secret may act for any user of the project: your role may not hand "
     "one out."
@@ -83,6 +88,29 @@ class ProjectAdmin(ModelAdmin):
     def made(self, project: Project) -> SafeString:
         return moment(project.created_at)
 
+    def has_change_permission(self, request: HttpRequest, obj: Project | None = None) -> bool:
+        """Of some of its settings at least: `get_readonly_fields` says of which."""
+        return request.user.has_perm(_CHANGE) or request.user.has_perm(_CHANGE_PRIVACY)
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Project | None = None
+    ) -> list[str] | tuple[Any, ...]:
+        return (
+            *super().get_readonly_fields(request, obj),
+            *(() if request.user.has_perm(_CHANGE) else _OTHERS),
+            *(() if request.user.has_perm(_CHANGE_PRIVACY) else _OF_PRIVACY),
+        )
+
+    def save_model(
+        self, request: HttpRequest, obj: Project, form: "forms.ModelForm[Project]", change: bool
+    ) -> None:
+        super().save_model(request, obj, form, change)
+        if changed := form.changed_data:
+            now = {name: getattr(obj, name) for name in _OF_PRIVACY if name in changed}
+            write_down(
+                request, "project.changed", obj.slug, project_id=obj.pk, fields=changed, **now
+            )
+
     def has_delete_permission(self, request: HttpRequest, obj: Project | None = None) -> bool:
         """The data path's rows point here without a constraint."""
         return False
@@ -117,7 +145,7 @@ class ProjectAdmin(ModelAdmin):
 
     def signing_view(self, request: HttpRequest, number: int) -> HttpResponse:
         """Ask how long both secrets shall hold; make the next one, and show it."""
-        if not self.has_change_permission(request):
+        if not request.user.has_perm(_CHANGE):
             raise PermissionDenied
         if not may_hand_out(request, ApiKey.Scope.SECRET):
             messages.error(request, _NOT_YOURS)
@@ -147,7 +175,7 @@ class ProjectAdmin(ModelAdmin):
             raise Http404
         if request.method != "POST":
             return self._limits(request, project, request.GET.get("rule", ""))
-        if not self.has_change_permission(request, project):
+        if not request.user.has_perm(_CHANGE):
             raise PermissionDenied
         rule, rate = request.POST.get("rule", ""), _tidy(request.POST.get("rate", ""))
         try:
@@ -173,7 +201,7 @@ class ProjectAdmin(ModelAdmin):
                 "chosen": rule,
                 "rate": rate,
                 "wrong": wrong,
-                "may_change": self.has_change_permission(request, project),
+                "may_change": request.user.has_perm(_CHANGE),
                 "violations": reverse("admin:ingest_ratelimitviolation_changelist"),
             },
         )

@@ -35,6 +35,7 @@ ACTIONS = {
     "key.rotated": "key rotated",
     "payload.looked_at": "payload looked at",
     "person.looked_up": "person looked up",
+    "project.changed": "project changed",
     "project.made": "project made",
     "rules.changed": "privacy rules changed",
     "signing.rotated": "signing secret rotated",

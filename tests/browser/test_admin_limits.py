@@ -262,7 +262,8 @@ def test_who_only_looks_has_no_button_to_make_or_end_keys(
         expect(page.get_by_text(project.project).first).to_be_visible()
         for button in ("Rotate…", "Revoke…", "Block for a while…", "Make a key"):
             expect(page.get_by_role("link", name=button)).to_have_count(0)
-        expect(page.get_by_role("button", name="Save")).to_have_count(0)
+        if role == "viewer" or "apikey" in path:  # an officer changes what is of privacy
+            expect(page.get_by_role("button", name="Save")).to_have_count(0)
 
 
 # --- without Redis ---

@@ -21,6 +21,7 @@ from tests.people import ROLES, logged_in
 
 KEYS = "/admin/ingest/apikey/"
 PROJECTS = "/admin/ingest/project/"
+OF_PRIVACY = {"scrubbing", "users_optional"}
 _KEY = re.compile(r"(?:ingest|secret)_[0-9a-f]{12}_[\w-]{43}")
 
 
@@ -249,12 +250,57 @@ def test_keys_and_projects_are_not_deleted(service: Service, project: Project) -
 def test_projects_rules_are_changed_and_its_limits_are_left_to_their_page(
     service: Service, project: Project
 ) -> None:
-    client, page = logged_in("operator"), f"{PROJECTS}{project_id(project)}/change/"
+    client, page = logged_in("admin"), f"{PROJECTS}{project_id(project)}/change/"
     assert 'name="rate_limits"' not in client.get(page).text
     fields = {"name": "other name", "scrubbing": "hash", "origins": "https://a.example"}
     assert client.post(page, fields).status_code == 302
     row = Row.objects.get(slug=project.project)
     assert (row.name, row.scrubbing, row.origins) == ("other name", "hash", ["https://a.example"])
+
+
+# Who changes what: the rest stays as it is, whatever is sent.
+@pytest.mark.parametrize(
+    ("role", "changed"),
+    [
+        ("operator", ["keyless_browsers", "name", "origins"]),
+        ("privacy officer", ["scrubbing", "users_optional"]),
+        ("admin", ["keyless_browsers", "name", "origins", "scrubbing", "users_optional"]),
+    ],
+)
+def test_settings_of_privacy_are_changed_by_who_may_change_the_rules(
+    service: Service, project: Project, role: str, changed: list[str]
+) -> None:
+    client, page = logged_in(role), f"{PROJECTS}{project_id(project)}/change/"
+    shown_fields = set(re.findall(r'name="(\w+)"', client.get(page).text))
+    new = {
+        "keyless_browsers": True, "name": "other name", "origins": ["https://a.example"],
+        "scrubbing": "drop", "users_optional": True,
+    }  # fmt: skip
+    assert sorted(shown_fields & new.keys()) == changed
+    before = Row.objects.values(*new).get(slug=project.project)
+    fields = {**new, "keyless_browsers": "on", "origins": "https://a.example"}
+    assert client.post(page, fields).status_code == 302
+    after = Row.objects.values(*new).get(slug=project.project)
+    assert after == before | {name: new[name] for name in changed}
+    entry = AuditEntry.objects.get(action="project.changed", object=project.project)
+    assert sorted(entry.details.pop("fields")) == changed
+    assert entry.details == {name: new[name] for name in changed if name in OF_PRIVACY}
+
+
+def test_a_viewer_changes_nothing_and_what_stays_is_not_on_record(
+    service: Service, project: Project
+) -> None:
+    page = f"{PROJECTS}{project_id(project)}/change/"
+    assert logged_in("viewer").post(page, {"name": "n", "scrubbing": "drop"}).status_code == 403
+    row = Row.objects.get(slug=project.project)
+    as_it_is = {"name": row.name, "scrubbing": row.scrubbing}
+    assert logged_in("admin").post(page, as_it_is).status_code == 302
+    assert not AuditEntry.objects.filter(action="project.changed", object=row.slug).exists()
+
+
+def test_officer_changes_no_limits(service: Service, project: Project) -> None:
+    client, page = logged_in("privacy officer"), f"{PROJECTS}{project_id(project)}/limits/"
+    assert client.post(page, {"rule": "events.user", "rate": "1/m"}).status_code == 403
 
 
 # --- the signing secret ---
