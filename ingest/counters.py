@@ -32,6 +32,8 @@ OTHERS = "others"
 
 # A Redis that freezes costs every thread of the server this long, once: a well one answers in 1 ms.
 _PATIENCE_SECONDS = 0.1
+# A limit that nobody reaches.
+_NEVER_OVER = 2**53
 # Between two looks for a Redis that is away.
 _PAUSE_SECONDS = 2.0
 
@@ -120,6 +122,11 @@ class Counters:
             self._lose(error)
             return None
         return counts
+
+    def is_first(self, key: str, seconds: int) -> bool:
+        """Whether nothing was counted by this key for so many seconds; True while Redis is away."""
+        counts = self.count([Counter(f"telemetry:first:{key}", seconds, _NEVER_OVER, "")])
+        return counts is None or counts[0] == 1
 
     def announce_change(self) -> None:
         """Let all processes forget what they remember. With Redis away they do within seconds."""

@@ -11,11 +11,22 @@ from ingest.authentication import granted
 from ingest.ratelimits import Caller, Limiter
 
 
-class LimitedView(APIView):
-    """A view whose callers may ask only so often: `rules` names the limits that hold here."""
+class CountingView(APIView):
+    """A view that counts who asks once it knows who that is, and tells what is left of `rules`."""
 
     rules: tuple[str, ...] = ()
     limiter: Limiter | None = None
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if self.limiter is not None:
+            for name, value in self.limiter.headers.items():
+                response[name] = value
+        return response
+
+
+class LimitedView(CountingView):
+    """A view whose callers may ask only so often: `rules` names the limits that hold here."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # A blocked network costs no look at its keys.
@@ -42,10 +53,3 @@ class LimitedView(APIView):
     def user(self, request: HttpRequest) -> str | None:
         """Whom the headers say the request is from."""
         return None
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        if self.limiter is not None:
-            for name, value in self.limiter.headers.items():
-                response[name] = value
-        return response

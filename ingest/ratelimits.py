@@ -33,6 +33,7 @@ class Caller:
     overrides: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
     node: str | None = None
+    export: str | None = None
     decoded: bool = False
 
     @cached_property
@@ -104,6 +105,10 @@ def _node(caller: Caller) -> str | None:
     return f"node {caller.node}" if caller.node is not None else None
 
 
+def _export(caller: Caller) -> str | None:
+    return f"export {caller.export}" if caller.export is not None else None
+
+
 def _user_or_caller(caller: Caller) -> str | None:
     if caller.user is not None or not caller.decoded:
         return _user(caller)
@@ -116,6 +121,7 @@ KEYS: Mapping[str, Callable[[Caller], str | None]] = {
     "key": _key,
     "user": _user,
     "node": _node,
+    "export": _export,
     "user_or_caller": _user_or_caller,
 }
 

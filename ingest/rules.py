@@ -39,6 +39,9 @@ RULES = {
         Rule("metrics.key", "key", "6000/m", "batches of metrics with one key"),
         Rule("submit.user", "user_or_caller", "30/m,1000/h", "one user's or caller's submissions"),
         Rule("privacy.subject", "user", "10/h,100/d", "requests about one person's data"),
+        Rule("privacy.status", "user", "60/m", "one person's looks at their exports"),
+        Rule("download.export", "export", "10/m", "downloads of one export"),
+        Rule("download.ip", "address", "60/m", "downloads of exports by one address"),
         Rule("query.key", "key", "600/m", "questions with one key"),
         Rule("auth.ip", "address", "20/m", "failed authentications from one address"),
     )

@@ -1,5 +1,9 @@
 """Who asks about a person's data: that person, with a subject token, or the project's server."""
 
+import hmac
+
+import msgspec
+from django.conf import settings
 from rest_framework import exceptions
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -7,12 +11,14 @@ from rest_framework.views import APIView
 
 from ingest import tokens as project_tokens
 from ingest.authentication import BearerAuthentication, bearer, granted, refuse
+from ingest.counters import counters
 from ingest.models import ApiKey, Grant
 from privacy import audit, tokens
 from privacy.tokens import Subject
 
 # The scope of whoever has a subject token; no key has it.
 SUBJECT = tokens.SCOPE
+NOTED_ONCE_SECONDS = 60
 
 
 class SubjectAuthentication(BearerAuthentication):
@@ -56,12 +62,18 @@ def actor(request: Request) -> str:
 def check_is_about(request: Request, user_id: str) -> None:
     """Refuse, and write down, that a person asks about somebody else."""
     if isinstance(request.user, Subject) and request.user.user_id != user_id:
-        note_refused(request, "a token for one person was used on another")
+        note_refused(request, "a token for one person was used on another", user_id)
         raise exceptions.PermissionDenied("The token is for another user.", code="wrong_subject")
 
 
-def note_refused(request: Request, reason: str) -> None:
-    """Write down that somebody asked for what isn't theirs."""
+def note_refused(request: Request, reason: str, of: str) -> None:
+    """Write down that a person asked for what isn't theirs: once a minute for the same thing, so
+    that nobody fills a log from which nothing is ever deleted."""
+    assert isinstance(request.user, Subject)
+    what = [granted(request).project_id, request.user.user_id, request.path, of]
+    hashed = hmac.digest(settings.PEPPER, b"refused:" + msgspec.json.encode(what), "sha256")
+    if not counters.is_first(hashed.hex(), NOTED_ONCE_SECONDS):
+        return
     audit.record(
         "access.refused",
         actor(request),

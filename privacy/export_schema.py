@@ -351,7 +351,7 @@ DOWNLOAD = operation(
         ),
         200: {
             "description": "The file.",
-            "headers": HEADERS,
+            "headers": HEADERS | LIMITS,
             "content": {"application/gzip": {"schema": {"contentMediaType": "application/gzip"}}},
         },
     },

@@ -295,6 +295,19 @@ class Handing:
             self._slots.release()
 
 
+def hand_over(export: ExportRequest) -> Handing:
+    """Begin to hand a file over, which is on record once it has begun. Raises as Handing does."""
+    handing = Handing(export)
+    try:
+        audit.record(
+            "export.downloaded", "link holder", project_id=export.project_id, of=str(export.pk)
+        )
+    except BaseException:
+        handing.close()
+        raise
+    return handing
+
+
 # --- deleting ---
 
 

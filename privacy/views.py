@@ -23,7 +23,7 @@ from rest_framework.views import APIView
 
 from ingest import headers
 from ingest.authentication import KeyAuthentication, MayQuery, granted
-from ingest.endpoints import LimitedView
+from ingest.endpoints import CountingView, LimitedView
 from ingest.models import Project
 from ingest.ratelimits import Caller, Limiter
 from ingest.records import MalformedBatch
@@ -121,10 +121,11 @@ class ExportStatusView(LimitedView):
 
     authentication_classes = PERSONS
     permission_classes = [MayAskAboutPersons]
-    rules = ("query.key",)
+    rules = ("query.key", "privacy.status")
     operation = export_schema.STATUS
 
     def get(self, request: Request, export_id: UUID) -> HttpResponseBase:
+        self._count_person(request)
         export = exports.find(export_id, granted(request).project_id)
         if export is None or not self._may_ask(request, export):
             raise _unknown_export()
@@ -134,20 +135,30 @@ class ExportStatusView(LimitedView):
             url = request.build_absolute_uri(f"{path}?signature={exports.signature(export)}")
         return _kept_nowhere(json_response({**export.report, "download_url": url}))
 
+    def _count_person(self, request: Request) -> None:
+        """A person has no key to be counted by."""
+        assert self.limiter is not None
+        if isinstance(request.user, Subject):
+            self.limiter.caller.user = request.user.user_id
+            self.limiter.check()
+
     def _may_ask(self, request: Request, export: ExportRequest) -> bool:
         if not isinstance(request.user, Subject):
             return True
         pseudonyms = Pseudonyms(settings.PEPPER, export.project_id)
         theirs = export.subject == pseudonyms.subject(request.user.user_id)
         if not theirs and export.subject is not None:
-            note_refused(request, "a token for one person was used on another's export")
+            note_refused(
+                request, "a token for one person was used on another's export", str(export.pk)
+            )
         return theirs
 
 
-class ExportDownloadView(APIView):
+class ExportDownloadView(CountingView):
     """`GET /v1/telemetry/exports/{id}/download`: the file, for whoever has a link to it."""
 
     authentication_classes = []
+    rules = ("download.export", "download.ip")
     operation = export_schema.DOWNLOAD
 
     def get(self, request: Request, export_id: UUID) -> HttpResponseBase:
@@ -162,13 +173,11 @@ class ExportDownloadView(APIView):
             # Guessing is as good as failing to authenticate.
             Limiter(Caller(request._request), ["auth.ip"]).check()
             raise _unknown_export()
+        self._count(request, export)
         if not exports.has_file(export):
             return error_response(410, "export_expired", "The file is deleted. Ask for another.")
-        audit.record(
-            "export.downloaded", "link holder", project_id=export.project_id, of=str(export.pk)
-        )
         try:
-            pieces = exports.Handing(export)
+            pieces = exports.hand_over(export)
         except exports.Busy:
             return unavailable("Several files are being fetched. Try again soon.", "busy")
         except FileNotFoundError:
@@ -177,6 +186,17 @@ class ExportDownloadView(APIView):
         response["Content-Length"] = str(export.bytes)
         response["Content-Disposition"] = f'attachment; filename="export-{export.pk}.json.gz"'
         return _kept_nowhere(response)
+
+    def _count(self, request: Request, export: ExportRequest) -> None:
+        """Nobody asks the holder of a link who they are: the file and the address are counted."""
+        caller = Caller(
+            request._request,
+            project_id=export.project_id,
+            overrides=export.project.rate_limits,
+            export=str(export.pk),
+        )
+        self.limiter = Limiter(caller, self.rules)
+        self.limiter.check()
 
 
 class ExportSchemaView(APIView):

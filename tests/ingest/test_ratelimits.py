@@ -11,6 +11,8 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -18,6 +20,7 @@ from uuid import uuid4
 import pytest
 from django.conf import settings
 from django.test import Client, override_settings
+from django.utils import timezone
 
 from ingest import counters as counters_module
 from ingest import ratelimits
@@ -26,10 +29,13 @@ from ingest.memory import Memory
 from ingest.models import ApiKey
 from ingest.models import Project as Row
 from ingest.rules import RULES
+from privacy import exports
+from privacy.models import ExportRequest
 from tests.harness import Answer, Project, Service, free_port, wait_for
 from tests.ingest.sending import batch, event, moment, send
 from tests.ingest.sockets import Connection
-from tests.ingest.traces import ledger
+from tests.ingest.traces import ledger, project_id
+from tests.privacy.asking import pseudonym, subject_token
 
 BOUNDED_SECONDS = 0.5
 AT_ONCE_SECONDS = 0.05
@@ -140,6 +146,30 @@ class Asker:
         headers = {"X-API-Key": self.project.secret_key, "X-User-ID": self.user}
         return self.service.request("GET", "/v1/telemetry/consent", headers=headers)
 
+    def export_status(self) -> Answer:
+        headers = {"Authorization": f"Bearer {subject_token(self.project, self.user)}"}
+        path = f"/v1/telemetry/exports/{file_of(self.project, self.user).pk}"
+        return self.service.request("GET", path, headers=headers)
+
+    def download(self) -> Answer:
+        export = file_of(self.project, self.user)
+        path = f"/v1/telemetry/exports/{export.pk}/download?signature={exports.signature(export)}"
+        headers = {"X-Forwarded-For": self.address} if self.address else {}
+        return self.service.request("GET", path, headers=headers)
+
+
+@cache
+def file_of(project: Project, user: str) -> ExportRequest:
+    """A person's export, which is done."""
+    folder = settings.DATA_DIR / "exports"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = folder / f"{uuid4().hex}.json.gz"
+    file.write_bytes(b"a file")
+    return ExportRequest.objects.create(
+        project_id=project_id(project), subject=pseudonym(project, user), state="done",
+        expires_at=timezone.now() + timedelta(hours=1), file=file.name, bytes=file.stat().st_size,
+    )  # fmt: skip
+
 
 # Rule, how it is met, and by what another client differs.
 CASES = [
@@ -156,8 +186,14 @@ CASES = [
     ("submit.user", Asker.submit_nameless, "address"),
     ("submit.user", Asker.submit_nameless, "key"),
     ("privacy.subject", Asker.consent, "user"),
+    ("privacy.status", Asker.export_status, "user"),
+    ("download.export", Asker.download, "user"),
+    ("download.ip", Asker.download, "address"),
     ("query.key", Asker.query, "key"),
 ]
+# Those that nothing is sent under.
+ASKING = ("query.key", "privacy.subject", "privacy.status", "download.export", "download.ip")
+
 each_rule = pytest.mark.parametrize(
     ("rule", "ask", "differs"), CASES, ids=lambda value: getattr(value, "__name__", value)
 )
@@ -487,7 +523,7 @@ def test_limited_request_leaves_no_row_in_the_ledger(
 ) -> None:
     asker = spent(Asker(service, project, address=new_address()), rule, ask)
     rows = len(ledger(project))
-    assert rows == (0 if rule in ("query.key", "privacy.subject") else 1)
+    assert rows == (0 if rule in ASKING else 1)
     ask(asker)
     assert len(ledger(project)) == rows
 

@@ -23,6 +23,10 @@ DEFAULTS = {
     "snapshot.node": "10/m",
     "metrics.key": "6000/m",
     "submit.user": "30/m,1000/h",
+    "privacy.subject": "10/h,100/d",
+    "privacy.status": "60/m",
+    "download.export": "10/m",
+    "download.ip": "60/m",
     "query.key": "600/m",
     "auth.ip": "20/m",
 }

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.signing import TimestampSigner
 from django.utils import timezone
 
+from ingest.models import Project as Row
 from privacy import exports
 from privacy.models import AuditEntry, ExportRequest
 from tests.harness import Answer, Project, Service, wait_for
@@ -222,6 +223,28 @@ def test_a_token_for_one_person_gets_no_export_of_another(
     assert (answer.status, answer.json["code"]) == (403, "wrong_subject")
 
 
+def test_refusals_of_one_caller_for_one_thing_are_written_down_once_a_minute(
+    service: Service, project: Project
+) -> None:
+    user, other = somebody(), somebody()
+    exports_of_user = [done(service, project, user)["export_id"] for _ in range(2)]
+    others = subject_token(project, other)
+
+    def refusals() -> int:
+        refused = AuditEntry.objects.filter(project_id=project_id(project))
+        return refused.filter(action="access.refused").count()
+
+    for count, export_id in enumerate(exports_of_user, 1):
+        for _ in range(5):
+            assert status(service, others, export_id).status == 404
+        assert refusals() == count
+    assert status(service, subject_token(project, somebody()), export_id).status == 404
+    assert refusals() == 3
+    for _ in range(2):
+        assert ask(service, "export", others, {"user_id": user}).status == 403
+    assert refusals() == 4
+
+
 def test_another_projects_key_or_token_gets_nothing(service: Service, project: Project) -> None:
     user = somebody()
     export_id = done(service, project, user)["export_id"]
@@ -330,6 +353,29 @@ def test_files_that_no_row_leads_to_are_swept_and_others_stay(
 
 
 # --- written down ---
+
+
+def test_downloads_that_are_refused_are_not_on_record_as_downloads(
+    service: Service, project: Project
+) -> None:
+    Row.objects.filter(slug=project.project).update(rate_limits={"download.export": "10/d"})
+    report = done(service, project, somebody())
+    for _ in range(10):
+        assert fetched(report["download_url"])["events"] == []
+    assert [refused(report["download_url"]) for _ in range(2)] == [429] * 2
+    downloads = AuditEntry.objects.filter(action="export.downloaded", object=report["export_id"])
+    assert downloads.count() == 10
+
+
+def test_a_file_that_is_gone_is_not_on_record_as_downloaded(
+    service: Service, project: Project
+) -> None:
+    report = done(service, project, somebody())
+    row = ExportRequest.objects.get(pk=report["export_id"])
+    (settings.DATA_DIR / "exports" / row.file).unlink()
+    assert refused(report["download_url"]) == 404
+    of_it = AuditEntry.objects.filter(object=report["export_id"])
+    assert not of_it.filter(action="export.downloaded").exists()
 
 
 def test_everything_is_in_the_audit_log_and_no_url_names_anybody(
