@@ -4,6 +4,7 @@ from django.conf import settings
 
 from ingest.records import CATEGORIES, KINDS
 from ingest.schema.operations import ENCODING
+from privacy import exports
 from privacy.models import DeletionRequest, ExportRequest
 from privacy.preferences import MOST_SECONDS, WAIT_SECONDS
 from privacy.schema import (
@@ -331,7 +332,9 @@ STATUS = operation(
 DOWNLOAD = operation(
     TAG,
     "Fetch an export's file",
-    "With the link that its status has; nothing else is needed. JSON, compressed with gzip.",
+    "With the link that its status has; nothing else is needed. JSON, compressed with gzip. One at "
+    "a time may fetch it. Whoever reads it more slowly than "
+    f"{exports.SLOWEST // 1024} KiB a second, or stops reading, is cut off.",
     {
         **{status: REFUSALS[status] for status in (400, 429)},
         503: refusal(
@@ -341,6 +344,12 @@ DOWNLOAD = operation(
             RETRY_AFTER,
         ),
         404: refusal(404, "The link is not ours, or the export is erased.", _UNKNOWN),
+        409: refusal(
+            409,
+            "One at a time fetches a file.",
+            {"being_fetched": "This file is being fetched right now. Try again when that is done."},
+            RETRY_AFTER,
+        ),
         410: refusal(
             410,
             "The link or the file is no more.",

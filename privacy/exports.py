@@ -30,6 +30,7 @@ from privacy import audit
 from privacy.alone import alone_at
 from privacy.export import Gathering
 from privacy.models import DeletionRequest, ExportRequest
+from telemetry_site import stalls
 from telemetry_site.celery import BROKER_ERRORS, app, broker_connection
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,11 @@ _ASKING = 0x61736B65  # "aske"
 _MAKING = 0x6578706F  # "expo"
 _SECONDS_BETWEEN_LOOKS = 0.02
 _COMPRESSED_AT_ONCE = 256 * 1024
-_READ_AT_ONCE = 1024**2
+# A reader's pace is looked at between pieces.
+_PIECE = 16 * 1024
+# Whoever reads more slowly than this, in bytes a second, is cut off when the grace is over.
+SLOWEST = 32 * 1024
+GRACE_SECONDS = 30.0
 _ENDING = ".json.gz"
 _GZIP = 31  # what zlib calls a window of 32 KiB in a gzip file
 _SIGNER = TimestampSigner(salt="privacy.export")
@@ -268,23 +273,50 @@ class Busy(Exception):
     """So many files are being fetched that one more would take a thread from those who send."""
 
 
+class AlreadyFetched(Exception):
+    """This file is being fetched right now: nobody takes more than one of the few places."""
+
+
 class Handing:
     """A file on its way to whoever fetches it: piece by piece, and who reads slowly holds up the
-    thread that gives. Raises Busy, and FileNotFoundError where the file is gone."""
+    thread that gives. Who reads too slowly gets no more of it, and who stops reading is cut off by
+    the kernel (see `telemetry_site.stalls`).
+
+    Raises AlreadyFetched, Busy, and FileNotFoundError where the file is gone.
+    """
 
     _slots = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 4))
+    _under_way: set[UUID] = set()
+    _lock = threading.Lock()
 
     def __init__(self, export: ExportRequest) -> None:
-        if not self._slots.acquire(blocking=False):
-            raise Busy
+        self._export_id = export.pk
+        self._size = export.bytes
+        self._counts = True
+        with self._lock:
+            if export.pk in self._under_way:
+                raise AlreadyFetched
+            if not self._slots.acquire(blocking=False):
+                raise Busy
+            self._under_way.add(export.pk)
         try:
             self._file: File[bytes] | None = _storage().open(export.file)
         except BaseException:
+            self._leave()
             self._slots.release()
             raise
 
     def __iter__(self) -> Iterator[bytes]:
-        while self._file is not None and (piece := self._file.read(_READ_AT_ONCE)):
+        begun = time.monotonic()
+        given = 0
+        while self._file is not None and (piece := self._file.read(_PIECE)):
+            if time.monotonic() - begun > GRACE_SECONDS + given / SLOWEST:
+                logger.warning("a download is cut off: its reader is too slow")
+                return
+            given += len(piece)
+            if given >= self._size:
+                # Whoever has all of it may come again before the server has closed this.
+                self._leave()
             yield piece
 
     def close(self) -> None:
@@ -292,13 +324,22 @@ class Handing:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+            self._leave()
             self._slots.release()
+
+    def _leave(self) -> None:
+        """Let the file be fetched again; once, since somebody may do so at once."""
+        with self._lock:
+            if self._counts:
+                self._counts = False
+                self._under_way.discard(self._export_id)
 
 
 def hand_over(export: ExportRequest) -> Handing:
     """Begin to hand a file over, which is on record once it has begun. Raises as Handing does."""
     handing = Handing(export)
     try:
+        stalls.end_stalled()
         audit.record(
             "export.downloaded", "link holder", project_id=export.project_id, of=str(export.pk)
         )

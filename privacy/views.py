@@ -48,7 +48,7 @@ from privacy.authentication import (
 from privacy.models import DeletionRequest, ExportRequest, PersonRestriction
 from privacy.subjects import Pseudonyms
 from privacy.tokens import Subject
-from telemetry_site.errors import error_response, unavailable
+from telemetry_site.errors import RETRY_SECONDS, error_response, unavailable
 from telemetry_site.responses import json_response
 
 PERSONS: list[type[BaseAuthentication]] = [KeyAuthentication, SubjectAuthentication]
@@ -178,6 +178,13 @@ class ExportDownloadView(CountingView):
             return error_response(410, "export_expired", "The file is deleted. Ask for another.")
         try:
             pieces = exports.hand_over(export)
+        except exports.AlreadyFetched:
+            return error_response(
+                409,
+                "being_fetched",
+                "This file is being fetched right now. Try again when that is done.",
+                headers={"Retry-After": str(RETRY_SECONDS)},
+            )
         except exports.Busy:
             return unavailable("Several files are being fetched. Try again soon.", "busy")
         except FileNotFoundError:

@@ -6,9 +6,10 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from http.client import HTTPConnection
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from django.utils import timezone
 from ingest.models import Project as Row
 from privacy import exports
 from privacy.models import AuditEntry, ExportRequest
+from telemetry_site import stalls
 from tests.harness import Answer, Project, Service, wait_for
 from tests.ingest.sending import accepted, batch, event, send
 from tests.ingest.sending import settled as stored
@@ -162,46 +164,93 @@ def test_many_who_wait_do_not_hold_up_who_sends(service: Service, project: Proje
         assert {one.result().status for one in asked} == {202}
 
 
-def test_slow_readers_do_not_hold_up_who_sends(service: Service, project: Project) -> None:
-    """Each reads nothing of a file that is larger than what lies between him and the server."""
-    report = done(service, project, somebody())
-    export_id = report["export_id"]
-    row = ExportRequest.objects.get(pk=export_id)
-    path = settings.DATA_DIR / "exports" / row.file
-    size = 64 * 1024**2
-    with path.open("r+b") as file:
+def large(service: Service, project: Project, size: int = 64 * 1024**2) -> tuple[Any, str]:
+    """An export of more than what lies between a reader and the server, and its link."""
+    name = f"{uuid4().hex}.json.gz"
+    folder = settings.DATA_DIR / "exports"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / name).open("wb") as file:
         file.truncate(size)
-    ExportRequest.objects.filter(pk=export_id).update(bytes=size)
-    url = report["download_url"]
-    held = []
+    row = ExportRequest.objects.create(
+        project_id=project_id(project), subject=pseudonym(project, somebody()), state="done",
+        expires_at=timezone.now() + timedelta(hours=1), file=name, bytes=size,
+    )  # fmt: skip
+    path = f"/v1/telemetry/exports/{row.pk}/download?signature={exports.signature(row)}"
+    return row, service.url + path
+
+
+def begin(url: str, held: list[Any]) -> int:
+    """The status of a download of which nothing is read."""
     try:
-        statuses = []
-        for _ in range(2 * settings.WEB_THREADS):
-            try:
-                held.append(urllib.request.urlopen(url, timeout=10))
-                statuses.append(200)
-            except urllib.error.HTTPError as error:
-                with error:
-                    statuses.append(error.code)
+        held.append(urllib.request.urlopen(url, timeout=10))
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    return 200
+
+
+@pytest.mark.parametrize("hang_up", [True, False], ids=["who hang up", "who never do"])
+def test_slow_readers_hold_up_nobody_for_long(
+    service: Service, project: Project, hang_up: bool
+) -> None:
+    Row.objects.filter(slug=project.project).update(rate_limits={"download.export": "0"})
+    urls = [large(service, project)[1] for _ in range(2 * settings.WEB_THREADS)]
+    held: list[Any] = []
+    with ExitStack() as stack:
+        stack.callback(lambda: [response.close() for response in held])
+        statuses = [begin(url, held) for url in urls]
         assert statuses.count(200) == settings.WEB_THREADS // 4
         assert set(statuses) == {200, 503}
         accepted(send(service, project, batch()))
+        if hang_up:
+            stack.close()
+        more: list[Any] = []
+        stack.callback(lambda: [response.close() for response in more])
+        wait_for(
+            lambda: begin(urls[-1], more) == 200,
+            10 if hang_up else 3 * stalls.SECONDS,
+            "those who read nothing to make room",
+        )
+
+
+def test_one_at_a_time_fetches_a_file(service: Service, project: Project) -> None:
+    row, url = large(service, project)
+    held: list[Any] = []
+    try:
+        assert begin(url, held) == 200
+        answer = service.request("GET", url.removeprefix(service.url))
+        assert (answer.status, answer.json["code"]) == (409, "being_fetched")
+        assert int(answer.headers["retry-after"]) > 0
+        assert begin(large(service, project)[1], held) == 200
     finally:
         for response in held:
             response.close()
+    downloads = AuditEntry.objects.filter(action="export.downloaded", object=str(row.pk))
+    assert downloads.count() == 1
 
-    def again() -> bool:
-        with urllib.request.urlopen(url, timeout=10) as response:
-            return int(response.status) == 200
 
-    def freed() -> bool:
-        try:
-            return again()
-        except urllib.error.HTTPError as error:
-            error.close()
-            return False
+def test_who_has_all_of_a_file_may_fetch_it_again_at_once(
+    service: Service, project: Project
+) -> None:
+    report = done(service, project, somebody())
+    for _ in range(8):
+        assert fetched(report["download_url"])["events"] == []
 
-    wait_for(freed, 10, "those who hung up to make room")
+
+@pytest.mark.parametrize(("pace", "gets_all"), [(0.9, False), (1.1, True)])
+def test_a_pace_is_asked_of_who_reads(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch, pace: float, gets_all: bool
+) -> None:
+    size = 20 * int(exports.GRACE_SECONDS * exports.SLOWEST)
+    row, _ = large(service, project, size)
+    clock = [0.0]
+    monkeypatch.setattr(exports, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    given = 0
+    with closing(exports.Handing(row)) as handing:
+        for piece in handing:
+            given += len(piece)
+            clock[0] = given / (pace * exports.SLOWEST)
+    assert (given == size) == gets_all
 
 
 # --- whose it is ---
