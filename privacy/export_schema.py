@@ -226,7 +226,7 @@ EXPORT = operation(
     "client waits; anything else becomes a file, of which the status tells when it is ready. The "
     "file has no `user_id`, which is stored nowhere; else it is what is answered here, and its "
     "schema is at `/api/schema/export/`. While an export waits or is made, asking again asks for "
-    "the same one.",
+    "the same one; when another is done, the file of the earlier one is deleted.",
     {
         **PERSON_REFUSALS,
         200: answer(

@@ -189,8 +189,21 @@ def _gather(export: ExportRequest) -> None:
             current.error = ""
             current.save()
             audit.record("export.made", "system", project_id=export.project_id, of=str(export.pk))
-    if not published:
+    if published:
+        _withdraw_earlier(export)
+    else:
         _storage().delete(export.file)
+
+
+def _withdraw_earlier(export: ExportRequest) -> None:
+    """Delete the files that a person's new export takes the place of: there is one of each person,
+    however often they ask."""
+    earlier = ExportRequest.objects.filter(
+        project_id=export.project_id, subject=export.subject, state=State.DONE
+    ).exclude(pk=export.pk)
+    for old in earlier:
+        _storage().delete(old.file)
+        earlier.filter(pk=old.pk).update(state=State.EXPIRED, file="")
 
 
 def _compress(pieces: Iterable[bytes], file: IO[bytes]) -> None:

@@ -379,6 +379,24 @@ def test_file_that_expired_is_gone_at_once_and_then_forgotten(
     assert status(service, subject_token(project, user), report["export_id"]).status == 404
 
 
+def test_a_new_export_takes_the_place_of_the_person_s_earlier_one(
+    service: Service, project: Project
+) -> None:
+    user, other = somebody(), somebody()
+    others, first = done(service, project, other), done(service, project, user)
+    path = settings.DATA_DIR / "exports" / ExportRequest.objects.get(pk=first["export_id"]).file
+    assert path.exists()
+    second = done(service, project, user)
+    withdrawn = ExportRequest.objects.filter(pk=first["export_id"], state="expired")
+    wait_for(withdrawn.exists, 10, "the earlier file to be withdrawn")
+    assert not path.exists()
+    assert refused(first["download_url"]) == 410
+    told = status(service, subject_token(project, user), first["export_id"]).json
+    assert (told["status"], told["download_url"]) == ("expired", None)
+    for report in (second, others):
+        assert fetched(report["download_url"])["events"] == []
+
+
 def test_erased_export_is_gone(service: Service, project: Project) -> None:
     report = done(service, project, somebody())
     ExportRequest.objects.filter(pk=report["export_id"]).delete()
