@@ -9,7 +9,6 @@ whose row was erased meanwhile.
 
 import gzip
 import logging
-import tempfile
 import threading
 import time
 import zlib
@@ -26,7 +25,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from ingest.attempts import FORGIVEN
-from privacy import audit
+from privacy import audit, drafts
 from privacy.alone import alone_at
 from privacy.export import Gathering
 from privacy.models import DeletionRequest, ExportRequest
@@ -52,7 +51,6 @@ _PIECE = 16 * 1024
 # Whoever reads more slowly than this, in bytes a second, is cut off when the grace is over.
 SLOWEST = 32 * 1024
 GRACE_SECONDS = 30.0
-_ENDING = ".json.gz"
 _GZIP = 31  # what zlib calls a window of 32 KiB in a gzip file
 _SIGNER = TimestampSigner(salt="privacy.export")
 
@@ -113,6 +111,11 @@ def find(export_id: UUID, project_id: int | None = None) -> ExportRequest | None
 def make_waiting(seconds: float) -> bool:
     """Make the exports that wait, until the time is over; whether some may be left."""
     deadline = time.monotonic() + seconds
+    try:
+        drafts.check_room()
+    except drafts.NoRoom:
+        logger.error("exports wait: the disk is nearly full")
+        return False
     waiting = ExportRequest.objects.filter(state__in=ExportRequest.OPEN).order_by("requested_at")
     for export_id in list(waiting.values_list("pk", flat=True)):
         if time.monotonic() > deadline:
@@ -133,7 +136,7 @@ def _claim(export_id: UUID) -> ExportRequest | None:
         if export.attempts < MOST_ATTEMPTS:
             export.attempts += 1
             export.state = State.RUNNING
-            export.file = uuid4().hex + _ENDING
+            export.file = uuid4().hex + drafts.ENDING
         else:
             _fail(export, "The worker died each time it was made.")
         export.save()
@@ -164,6 +167,9 @@ def _make(export: ExportRequest) -> None:
         _gather(export)
     except FORGIVEN:
         raise
+    except drafts.NoRoom as error:
+        logger.error("an export stops halfway: the disk is nearly full")
+        _try_again(export, type(error).__name__)
     except Exception as error:
         logger.exception("an export failed")
         _try_again(export, type(error).__name__)
@@ -172,11 +178,10 @@ def _make(export: ExportRequest) -> None:
 def _gather(export: ExportRequest) -> None:
     """Write the file and publish it; not if the person was erased meanwhile."""
     gathering = Gathering(export.project_id, bytes(export.subject or b""))
-    with tempfile.TemporaryFile(dir=settings.DATA_DIR) as draft:
+    with drafts.begin() as draft:
         _compress(gathering.pieces(), draft)
         size = draft.tell()
-        draft.seek(0)
-        _storage().save(export.file, File(draft))
+        drafts.keep(draft, export.file, _storage())
     with transaction.atomic():
         current = _open(export.pk)
         if published := current is not None and current.file == export.file:
@@ -215,6 +220,7 @@ def _compress(pieces: Iterable[bytes], file: IO[bytes]) -> None:
         held.append(piece)
         size += len(piece)
         if size >= _COMPRESSED_AT_ONCE:
+            drafts.check_room()
             file.write(compressor.compress(b"".join(held)))
             held.clear()
             size = 0
@@ -381,7 +387,7 @@ def expire() -> None:
 def _sweep() -> None:
     """Delete files that no row leads to: of a worker killed just before it would have done it."""
     try:
-        names = {name for name in _storage().listdir("")[1] if name.endswith(_ENDING)}
+        names = {name for name in _storage().listdir("")[1] if name.endswith(drafts.ENDING)}
     except FileNotFoundError:
         return  # there never was one
     known = ExportRequest.objects.filter(file__in=names).values_list("file", flat=True)

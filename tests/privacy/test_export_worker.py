@@ -1,18 +1,19 @@
 """The worker that makes exports: killed, without Redis, failing; and persons erased meanwhile."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
-from privacy import exports
+from privacy import drafts, exports
 from privacy.export import Gathering
 from privacy.models import AuditEntry, DeletionRequest, ExportRequest
 from tests.faults.trial import frozen, kill, remains
@@ -141,6 +142,74 @@ def test_what_cannot_be_made_fails_after_five_attempts(
     exports.expire()
     request.refresh_from_db()
     assert (request.state, request.subject) == ("failed", None)
+
+
+@pytest.mark.usefixtures("alone")
+def test_while_the_disk_is_nearly_full_exports_wait(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked(project, somebody())
+    before = files()
+    with monkeypatch.context() as full:
+        full.setattr("django.conf.settings.DISK_ALARM_BYTES", 2**60)
+        exports.make_waiting(20)
+    request.refresh_from_db()
+    assert (request.state, request.attempts) == ("waiting", 0)
+    assert files() == before
+    exports.make_waiting(20)
+    request.refresh_from_db()
+    assert request.state == "done"
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_export_that_would_fill_the_disk_is_stopped_and_tried_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked(project, somebody())
+    before = files()
+    given = []
+
+    def without_end(_: Any) -> Iterator[bytes]:
+        monkeypatch.setattr("django.conf.settings.DISK_ALARM_BYTES", 2**60)
+        while True:
+            given.append(1)
+            yield b"x" * 1024**2
+
+    with monkeypatch.context() as much:
+        much.setattr(Gathering, "pieces", without_end)
+        exports.make_waiting(20)
+    monkeypatch.undo()
+    request.refresh_from_db()
+    assert (request.state, request.attempts, request.error) == ("waiting", 1, "NoRoom")
+    assert len(given) == 1
+    assert files() == before
+    exports.make_waiting(20)
+    request.refresh_from_db()
+    assert (request.state, request.error) == ("done", "")
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_draft_is_moved_to_its_place_and_not_copied(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (settings.DATA_DIR / "exports").mkdir(mode=0o700, exist_ok=True)
+    drafts_made: list[int] = []
+    begin = drafts.begin
+
+    def noted() -> IO[bytes]:
+        draft = begin()
+        drafts_made.append(os.fstat(draft.fileno()).st_ino)
+        return draft
+
+    monkeypatch.setattr(drafts, "begin", noted)
+    request = asked(project, somebody())
+    before = files()
+    exports.make_waiting(20)
+    (file,) = files() - before
+    request.refresh_from_db()
+    assert (request.state, file.name) == ("done", request.file)
+    assert [file.stat().st_ino] == drafts_made
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.usefixtures("alone")
