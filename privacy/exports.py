@@ -41,9 +41,10 @@ MOST_ATTEMPTS = 5
 # How long a link to a file works; whoever may ask how far an export is gets a new one each time.
 LINK_LIFE = timedelta(hours=1)
 
-# Advisory locks: who asks for the same person waits for the other, and one worker makes an export.
+# Advisory locks: who asks for the same person waits for the other, and one worker makes exports.
 _ASKING = 0x61736B65  # "aske"
 _MAKING = 0x6578706F  # "expo"
+_ALL = UUID(int=0)
 _SECONDS_BETWEEN_LOOKS = 0.02
 _COMPRESSED_AT_ONCE = 256 * 1024
 # A reader's pace is looked at between pieces.
@@ -109,7 +110,10 @@ def find(export_id: UUID, project_id: int | None = None) -> ExportRequest | None
 
 
 def make_waiting(seconds: float) -> bool:
-    """Make the exports that wait, until the time is over; whether some may be left."""
+    """Make the exports that wait, until the time is over; whether some may be left.
+
+    One process at a time does, so that others of the queue are free for erasures.
+    """
     deadline = time.monotonic() + seconds
     try:
         drafts.check_room()
@@ -117,13 +121,17 @@ def make_waiting(seconds: float) -> bool:
         logger.error("exports wait: the disk is nearly full")
         return False
     waiting = ExportRequest.objects.filter(state__in=ExportRequest.OPEN).order_by("requested_at")
-    for export_id in list(waiting.values_list("pk", flat=True)):
-        if time.monotonic() > deadline:
-            return True
-        with alone_at(_MAKING, export_id) as alone:
-            if alone and (export := _claim(export_id)):
+    with alone_at(_MAKING, _ALL) as alone:
+        if not alone:
+            return False
+        seen = list(waiting.values_list("pk", flat=True))
+        for export_id in seen:
+            if time.monotonic() > deadline:
+                return True
+            if export := _claim(export_id):
                 _make(export)
-    return False
+    # Whoever came meanwhile found that somebody is at it.
+    return waiting.exclude(pk__in=seen).exists()
 
 
 def _claim(export_id: UUID) -> ExportRequest | None:

@@ -20,11 +20,12 @@ from telemetry_site.redis_client import REDIS_ERRORS
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "telemetry_site.settings")
 
 # Queue -> processes that work on it. Each queue has a worker of its own, so that a busy one never
-# starves another.
+# starves another. Of exports, which may take long, one is made at a time: erasures have the other
+# process.
 QUEUES: dict[str, int] = {
     "ingest": settings.INGEST_WORKERS,
     "default": 1,
-    "privacy": 1,
+    "privacy": 2,
 }
 
 # What the broker's client raises while the broker is away, frozen or out of memory.

@@ -21,7 +21,7 @@ from tests.harness import Project, Service, wait_for
 from tests.ingest.sending import accepted, batch, event, send
 from tests.ingest.sending import settled as stored
 from tests.ingest.traces import project_id
-from tests.privacy.asking import pseudonym, somebody
+from tests.privacy.asking import about, ask, pseudonym, somebody, subject_token
 from tests.privacy.exporting import LATER, export, fetched, rows, settled, standing_still, status
 
 
@@ -108,6 +108,57 @@ def test_two_workers_make_an_export_once(service: Service, project: Project) -> 
             worker.join()
         request.refresh_from_db()
         assert (request.state, request.attempts) == ("done", 1)
+
+
+def test_an_erasure_does_not_wait_for_an_export_that_takes_long(
+    service: Service, project: Project
+) -> None:
+    gone = with_events(service, project)
+    slow = asked(project, somebody())
+    with transaction.atomic():
+        ExportRequest.objects.select_for_update().get(pk=slow.pk)
+        # More of them take no more processes.
+        for _ in range(3):
+            assert exports.nudge()
+        wait_for(waits_for_a_lock, 20, "a worker to come to the export")
+        bearer = subject_token(project, gone)
+        asked_for = ask(service, "delete", bearer, {"user_id": gone, "grace_days": 0})
+        token = asked_for.json["deletion_token"]
+        wait_for(
+            lambda: about(service, "status", token).json["status"] == "completed",
+            30,
+            "the erasure to be complete",
+        )
+    assert settled(service, project, str(slow.pk))["status"] == "done"
+
+
+def waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND query LIKE '%privacy_exportrequest%' AND pid <> pg_backend_pid())"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def test_who_asks_while_exports_are_made_is_not_forgotten(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with standing_still(service, "privacy"):
+        first = asked(project, somebody())
+        later: list[ExportRequest] = []
+        make = exports._make
+
+        def meanwhile(export: ExportRequest) -> None:
+            if export.pk == first.pk:
+                later.append(asked(project, somebody()))
+            make(export)
+
+        monkeypatch.setattr(exports, "_make", meanwhile)
+        assert exports.make_waiting(20) is True
+        assert exports.make_waiting(20) is False
+        later[0].refresh_from_db()
+        assert later[0].state == "done"
 
 
 @pytest.fixture
