@@ -40,8 +40,9 @@ class Body:
     wire_bytes: int
 
 
-def read(request: HttpRequest) -> Body:
-    """The decompressed body of a request.
+def read(request: HttpRequest, most: int | None = None) -> Body:
+    """The decompressed body of a request, of at most so many bytes both as sent and decompressed;
+    of a batch's where nothing is said.
 
     Raises MalformedBatch: `unsupported_type`, `unsupported_encoding`, `too_large`,
     `too_large_decompressed`, `invalid_encoding`, `truncated`.
@@ -59,12 +60,11 @@ def read(request: HttpRequest) -> Body:
             "unsupported_encoding",
             f"Content-Encoding must be one of {', '.join(ENCODINGS)}, and only one.",
         )
-    wire = _read_wire(request)
-    return Body(decompress(wire, settings.MAX_BODY_BYTES), len(wire))
+    wire = _read_wire(request, most or settings.MAX_WIRE_BYTES)
+    return Body(decompress(wire, most or settings.MAX_BODY_BYTES), len(wire))
 
 
-def _read_wire(request: HttpRequest) -> bytes:
-    limit = settings.MAX_WIRE_BYTES
+def _read_wire(request: HttpRequest, limit: int) -> bytes:
     length = request.META.get("CONTENT_LENGTH") or None
     expected = int(length) if length is not None and length.isdecimal() else None
     if expected is not None and expected > limit:

@@ -129,11 +129,9 @@ class ConsentBody(AboutPerson):
 def read(request: Request, form: type[_Form]) -> dict[str, Any]:
     """The body's fields; raises UnreadableBody, or a ValidationError that names what is wrong."""
     try:
-        content = bodies.read(request._request).content
+        content = bodies.read(request._request, MOST_BYTES).content
     except MalformedBatch as error:
         raise UnreadableBody(error.details, error.code) from None
-    if len(content) > MOST_BYTES:
-        raise UnreadableBody(f"The body is larger than {MOST_BYTES} bytes.", "too_large")
     try:
         decoded = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -4,7 +4,7 @@ from django.conf import settings
 
 from ingest.records import CATEGORIES
 from ingest.schema.operations import ENCODING, USER, request_body
-from privacy.bodies import EVERYTHING
+from privacy.bodies import EVERYTHING, MOST_BYTES
 from privacy.deletions import DEFAULT_GRACE
 from privacy.models import DeletionRequest
 from privacy.tokens import LONGEST_LIFE
@@ -12,7 +12,6 @@ from telemetry_site.openapi import (
     EXAMPLE_DAY,
     LIMITS,
     REFUSALS,
-    TOO_LARGE,
     UNSUPPORTED,
     WRONG_HOST,
     Object,
@@ -69,7 +68,15 @@ FORBIDDEN = component(
 )
 BODY_REFUSALS = {
     400: refusal(400, "The body can't be taken.", MALFORMED),
-    413: TOO_LARGE,
+    413: refusal(
+        413,
+        "Larger than these bodies may be, as sent or decompressed.",
+        {
+            "too_large": f"The body is larger than {MOST_BYTES} bytes as sent.",
+            "too_large_decompressed": f"The body is larger than {MOST_BYTES} bytes once "
+            "decompressed.",
+        },
+    ),
     415: UNSUPPORTED,
 }
 PERSON_REFUSALS = {**REFUSALS, **BODY_REFUSALS, 403: FORBIDDEN}

@@ -63,6 +63,12 @@ class PersonView(LimitedView):
     permission_classes = [MayAskAboutPersons]
     rules = ("privacy.subject",)
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if isinstance(request.user, Subject):
+            # Before the body is read, whatever that may be.
+            self.count(request.user.user_id)
+
     def person(self, request: Request, form: type[Serializer[Any]]) -> tuple[dict[str, Any], bytes]:
         """The body's fields, and the pseudonym of the person they name."""
         fields = bodies.read(request, form)
@@ -70,14 +76,17 @@ class PersonView(LimitedView):
 
     def subject(self, request: Request, user_id: str) -> bytes:
         """The pseudonym of the person; refuses who may not ask about them, or asks too often."""
-        assert self.limiter is not None
-        # Before anything is written: who asks about others uses up their own.
-        self.limiter.caller.user = (
-            request.user.user_id if isinstance(request.user, Subject) else user_id
-        )
-        self.limiter.check()
+        # Before anything is written. Persons are counted: who asks about others uses up their own.
+        if not isinstance(request.user, Subject):
+            self.count(user_id)
         check_is_about(request, user_id)
         return Pseudonyms(settings.PEPPER, granted(request).project_id).subject(user_id)
+
+    def count(self, user_id: str) -> None:
+        """Count the request by a person; refuses what is too many."""
+        assert self.limiter is not None
+        self.limiter.caller.user = user_id
+        self.limiter.check()
 
 
 class TokensView(LimitedView):
@@ -170,8 +179,7 @@ class ExportDownloadView(CountingView):
             )
         export = exports.find(export_id) if signed else None
         if export is None:
-            # Guessing is as good as failing to authenticate.
-            Limiter(Caller(request._request), ["auth.ip"]).check()
+            _count_failed(request)
             raise _unknown_export()
         self._count(request, export)
         if not exports.has_file(export):
@@ -247,11 +255,14 @@ class DeletionTokenView(APIView):
 
     def wish(self, request: Request) -> DeletionRequest:
         """The request that the token in the body was given out for."""
-        token = bodies.read(request, bodies.DeletionTokenBody)["deletion_token"]
+        try:
+            token = bodies.read(request, bodies.DeletionTokenBody)["deletion_token"]
+        except exceptions.APIException:
+            _count_failed(request)
+            raise
         found = DeletionRequest.objects.with_token(token)
         if found is None:
-            # Guessing is as good as failing to authenticate.
-            Limiter(Caller(request._request), ["auth.ip"]).check()
+            _count_failed(request)
             raise exceptions.NotFound("This token is unknown, or has ended.", "unknown_token")
         return found
 
@@ -327,6 +338,11 @@ class ConsentView(PersonView):
 
 def _wrong_user(details: str, code: str) -> exceptions.ValidationError:
     return exceptions.ValidationError({headers.USER: exceptions.ErrorDetail(details, code)})
+
+
+def _count_failed(request: Request) -> None:
+    """Guessing, or sending what is nothing, is as good as failing to authenticate."""
+    Limiter(Caller(request._request), ["auth.ip"]).check()
 
 
 def _consent(user_id: str, held: PersonRestriction) -> HttpResponse:

@@ -1,11 +1,13 @@
 """Consent: what a person refuses isn't stored, from the answer on, and is counted."""
 
+import gzip
 from typing import Any
 
 import pytest
 from django.test import Client
 
 from ingest.models import Event, MetricPoint
+from ingest.models import Project as Row
 from ingest.records import CATEGORIES
 from privacy.models import ConsentChange
 from tests.harness import Answer, Project, Service
@@ -184,13 +186,23 @@ def test_what_is_wrong_is_named(
         (b"[]", 400, "invalid_type"),
         (b"[" * 10_000, 400, "malformed_json"),
         (b'{"user_id": "' + b"u" * 70_000 + b'"}', 413, "too_large"),
+        (gzip.compress(b" " * 70_000), 413, "too_large_decompressed"),
     ],
 )
 def test_hostile_body_is_refused(
     service: Service, project: Project, body: bytes, status: int, code: str
 ) -> None:
-    answer = ask(service, "consent", project.secret_key, body)
+    compressed = body[:2] == b"\x1f\x8b"
+    headers = {"Content-Encoding": "gzip"} if compressed else None
+    answer = ask(service, "consent", project.secret_key, body, headers)
     assert (answer.status, answer.json["code"]) == (status, code)
+
+
+def test_what_a_person_sends_counts_whatever_it_is(service: Service, project: Project) -> None:
+    Row.objects.filter(slug=project.project).update(rate_limits={"privacy.subject": "3/d"})
+    bearer = subject_token(project, somebody())
+    answers = [ask(service, "consent", bearer, b"{") for _ in range(4)]
+    assert [answer.status for answer in answers] == [400, 400, 400, 429]
 
 
 def test_a_number_is_the_person_that_its_digits_name(service: Service, project: Project) -> None:
@@ -212,8 +224,6 @@ def test_every_answer_is_kept_and_no_raw_id(service: Service, project: Project) 
 
 
 def test_projects_know_nothing_of_each_others_persons(service: Service, project: Project) -> None:
-    from ingest.models import Project as Row
-
     row, keys = Row.objects.create_with_keys(f"other {somebody()}")
     other = Project(row.slug, keys["ingest"], keys["secret"], row.signing_secret)
     user = somebody()
@@ -223,8 +233,6 @@ def test_projects_know_nothing_of_each_others_persons(service: Service, project:
 
 
 def test_a_person_asks_so_often_and_others_unharmed(service: Service, project: Project) -> None:
-    from ingest.models import Project as Row
-
     Row.objects.filter(slug=project.project).update(rate_limits={"privacy.subject": "3/h"})
     user = somebody()
     answers = [put(service, project, user, {"business": False}) for _ in range(4)]

@@ -1,5 +1,7 @@
 """Asking for erasure: at once nothing more is stored; what is asked, cancelled, and by whom."""
 
+import gzip
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ from tests.privacy.asking import about, ask, pseudonym, somebody, subject_token
 pytestmark = pytest.mark.usefixtures("none_late")
 
 DAY = timedelta(days=1)
+AUTH_QUOTA = 20
 
 
 def delete(service: Service, project: Project, user: str, **more: Any) -> Answer:
@@ -132,6 +135,29 @@ def test_what_has_begun_cannot_be_cancelled(service: Service, project: Project, 
 @pytest.mark.parametrize("what", ["status", "cancel"])
 def test_unknown_token_gets_nothing(service: Service, what: str, token: Any) -> None:
     assert about(service, what, token).status in (400, 404)
+
+
+@pytest.mark.parametrize("what", ["status", "cancel"])
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"{", 400), (b"[]", 400), (gzip.compress(b" " * 10 * 1024**2), 413), (b" " * 70_000, 413)],
+    ids=["not JSON", "no object", "large once decompressed", "large"],
+)
+def test_who_sends_what_is_nothing_is_counted_like_who_guesses(
+    service: Service, what: str, body: bytes, status: int
+) -> None:
+    headers = {
+        "Content-Type": "application/gzip" if body[:2] == b"\x1f\x8b" else "application/json",
+        "X-Forwarded-For": f"2001:db8:{secrets.randbits(16):x}:{secrets.randbits(16):x}::1",
+    }
+    answers = [
+        service.request("POST", f"/v1/telemetry/delete/{what}", body, headers)
+        for _ in range(AUTH_QUOTA * 2 + 1)
+    ]
+    # In two windows at most.
+    assert answers[0].status == status
+    assert answers[-1].status == 429
+    assert answers[-1].json["policy"] == "auth.ip"
 
 
 def test_token_ends_thirty_days_after_completion(service: Service, project: Project) -> None:
