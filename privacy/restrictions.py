@@ -5,9 +5,10 @@ Storing reads these rows (`ingest.restrictions`); this module is their only writ
 
 from collections.abc import Mapping, Set
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable
 
 from ingest import restrictions
 from ingest.records import CATEGORIES
@@ -78,6 +79,21 @@ def await_storing(project_id: int) -> None:
     """Return once all that is stored from now on knows what was committed before."""
     with transaction.atomic():
         restrictions.await_storing(project_id)
+
+
+def await_storing_for(project_id: int, seconds: int) -> bool:
+    """The same for so many seconds at most; whether it was reached.
+
+    What is stored from now on knows it in any case: only what is being stored just now may not.
+    """
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{seconds}s"])
+            restrictions.await_storing(project_id)
+    except LockNotAvailable:
+        return False
+    return True
 
 
 def hold(project_id: int, subject: bytes) -> PersonRestriction:

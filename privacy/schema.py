@@ -328,7 +328,9 @@ CONSENT = {
         "Say what may be stored of a person",
         f"By category; `{EVERYTHING}` stands for all that aren't named. What is refused is dropped "
         "when it is to be stored, and counted as suppressed. Measurements have no category: they "
-        "are dropped once every category is refused.",
+        "are dropped once every category is refused. The answer comes when what was just being "
+        "stored is through, after three seconds at the latest; the refusal holds in any case for "
+        "all that is stored from then on.",
         {
             **PERSON_REFUSALS,
             200: _HELD,

@@ -3,6 +3,7 @@
 Each view does four things: authenticate, limit, decode, call one function.
 """
 
+import logging
 import threading
 from datetime import timedelta
 from typing import Any
@@ -51,6 +52,10 @@ from privacy.tokens import Subject
 from telemetry_site.errors import RETRY_SECONDS, error_response, unavailable
 from telemetry_site.responses import json_response
 
+logger = logging.getLogger(__name__)
+
+# What is stored at a time takes a fraction of a second.
+STORING_SECONDS = 3
 PERSONS: list[type[BaseAuthentication]] = [KeyAuthentication, SubjectAuthentication]
 # Requests that wait for a worker; there are threads left for those who send, whoever waits.
 _waiting = threading.BoundedSemaphore(settings.WEB_THREADS // 4)
@@ -301,7 +306,7 @@ class ConsentView(PersonView):
         project_id = granted(request).project_id
         with transaction.atomic():
             # Whoever begins an erasure holds the person's row too.
-            restrictions.hold(project_id, subject)
+            before = restrictions.hold(project_id, subject)
             if deletions.is_running(project_id, subject):
                 return error_response(
                     409,
@@ -315,6 +320,8 @@ class ConsentView(PersonView):
                 project_id=project_id,
                 **fields["categories"],
             )
+        if not before.suppressed and set(held.refused) - set(before.refused):
+            _await_storing(project_id)
         return _consent(fields["user_id"], held)
 
     def get(self, request: Request) -> HttpResponse:
@@ -338,6 +345,13 @@ class ConsentView(PersonView):
 
 def _wrong_user(details: str, code: str) -> exceptions.ValidationError:
     return exceptions.ValidationError({headers.USER: exceptions.ErrorDetail(details, code)})
+
+
+def _await_storing(project_id: int) -> None:
+    """Let what is being stored just now be through, so that nothing refused comes after the
+    answer; not for ever: the refusal holds whoever hangs."""
+    if not restrictions.await_storing_for(project_id, STORING_SECONDS):
+        logger.warning("a refusal was answered while something was still being stored")
 
 
 def _count_failed(request: Request) -> None:

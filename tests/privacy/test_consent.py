@@ -1,16 +1,23 @@
 """Consent: what a person refuses isn't stored, from the answer on, and is counted."""
 
 import gzip
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.test import Client
 
+from ingest import restrictions
 from ingest.models import Event, MetricPoint
 from ingest.models import Project as Row
 from ingest.records import CATEGORIES
 from privacy.models import ConsentChange
-from tests.harness import Answer, Project, Service
+from privacy.views import STORING_SECONDS
+from tests.harness import Answer, Project, Service, wait_for
 from tests.ingest.sending import accepted, accounting, batch, event, moment, send, settled
 from tests.ingest.traces import project_id, traces
 from tests.privacy.asking import ask, pseudonym, somebody, subject_token
@@ -108,6 +115,58 @@ def test_what_is_named_goes_before_the_rest(service: Service, project: Project) 
     user = somebody()
     answer = put(service, project, user, {"*": False, "system": True})
     assert answer.json["categories"] == {**dict.fromkeys(EVERYTHING, False), "system": True}
+
+
+@contextmanager
+def storing(project: Project) -> Iterator[None]:
+    """Something of the project's is being stored, which may have begun before a refusal."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock_shared(%s, %s)",
+                [restrictions._STORING, project_id(project)],
+            )
+        yield
+
+
+def waits_for_storing() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND classid = %s)",
+            [restrictions._STORING],
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def test_a_refusal_is_answered_when_what_is_being_stored_is_through(
+    service: Service, project: Project
+) -> None:
+    user = somebody()
+    with ThreadPoolExecutor(1) as pool:
+        with storing(project):
+            answer = pool.submit(put, service, project, user, {"business": False})
+            wait_for(waits_for_storing, 20, "the refusal to wait")
+            assert not answer.done()
+        assert answer.result().status == 200
+
+
+def test_a_refusal_does_not_wait_for_ever(service: Service, project: Project) -> None:
+    user = somebody()
+    with storing(project):
+        assert put(service, project, user, {"business": False}).status == 200
+        assert not waits_for_storing()
+    assert send_both(service, project, user)["suppressed"] == 1
+
+
+def test_what_refuses_nothing_new_does_not_wait(service: Service, project: Project) -> None:
+    user = somebody()
+    put(service, project, user, {"business": False})
+    with storing(project):
+        begun = time.monotonic()
+        for answer in (False, True):
+            assert put(service, project, user, {"business": answer}).status == 200
+        assert time.monotonic() - begun < STORING_SECONDS
 
 
 def test_server_asks_with_its_key_and_names_the_person_in_a_header(
