@@ -6,7 +6,7 @@ Called by `storage` alone, inside its transaction.
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import LiteralString
@@ -18,7 +18,7 @@ from msgspec.structs import astuple
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from ingest import partitions, prepared
+from ingest import marks, partitions, prepared
 from ingest.records import StoredPoint, StoredRecord
 
 # What is wrong with the data and not with the moment: SQLSTATE classes 22 and 23.
@@ -70,9 +70,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Table:
-    """Where records of one kind go. `columns` are those of a record's fields, in their order."""
+    """Where records of one kind go, and what the rollups call it. `columns` are those of a record's
+    fields, in their order."""
 
     partitioned: partitions.Partitioned
+    kind: str
     columns: Mapping[str, LiteralString]
 
     @property
@@ -93,17 +95,19 @@ def copy_rows(rows: list[Row]) -> list[Failure]:
     failures: list[Failure] = []
     for kind, table in TABLES.items():
         if its_rows := [row for row in rows if type(row.record) is kind]:
-            _make_days(table.partitioned, its_rows)
+            hours = {(row.batch.project_id, row.record.occurred // _HOUR) for row in its_rows}
+            _make_days(table.partitioned, {hour // 24 for _, hour in hours})
             failures += _copy(table, its_rows)
+            marks.append(table.kind, hours)
     return failures
 
 
 _days_made: set[tuple[str, date]] = set()
 
 
-def _make_days(table: partitions.Partitioned, rows: list[Row]) -> None:
-    """Make the partitions that these rows need and maintenance hasn't made."""
-    for number in {row.record.occurred // _DAY for row in rows}:
+def _make_days(table: partitions.Partitioned, numbers: Iterable[int]) -> None:
+    """Make the partitions of these days, counted from 1970, that maintenance hasn't made."""
+    for number in numbers:
         day = date.fromordinal(_EPOCH_DAY + number)
         if (table.table, day) not in _days_made:
             partitions.ensure(table, day)
@@ -140,6 +144,7 @@ _BATCH: Mapping[str, LiteralString] = {"project_id": "int4", "batch_id": "uuid"}
 TABLES: Mapping[type[StoredRecord | StoredPoint], Table] = {
     StoredRecord: Table(
         partitions.EVENTS,
+        marks.EVENTS,
         {
             "position": "int2",
             "occurred_at": "timestamptz",
@@ -156,6 +161,7 @@ TABLES: Mapping[type[StoredRecord | StoredPoint], Table] = {
     ),
     StoredPoint: Table(
         partitions.POINTS,
+        marks.POINTS,
         {
             "position": "int2",
             "part": "int2",
@@ -176,7 +182,7 @@ TABLES: Mapping[type[StoredRecord | StoredPoint], Table] = {
     ),
 }
 
-_DAY = 86_400_000_000
+_HOUR = 3_600_000_000
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 # PostgreSQL counts from 2000.
 _POSTGRES_EPOCH = 946_684_800_000_000

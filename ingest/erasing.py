@@ -17,7 +17,7 @@ import psycopg
 from django.db import ProgrammingError, connection, transaction
 from psycopg import sql
 
-from ingest import partitions
+from ingest import marks, partitions
 from ingest.payloads import UNREADABLE, pack, unpack
 from ingest.records import StoredPoint, StoredRecord
 from telemetry_site.monitoring import instruments
@@ -78,6 +78,30 @@ def erase_points(person: Person, note: Note) -> Iterator[None]:
     yield from _erase(person, note, partitions.POINTS, _OF_A_PERSON, person.subject)
 
 
+def erase_marks(person: Person, _: Note) -> Iterator[None]:
+    """Erase what says that a person's hours have to be counted anew: erasing marks them itself.
+
+    Of no interest for a receipt: whether it was still there is chance.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM aggregation_dirtyperson WHERE project_id = %s AND subject = %s",
+            [person.project_id, person.subject],
+        )
+    yield
+
+
+def count_marks(person: Person, _: datetime) -> int:
+    """How many such marks there are of a person."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM aggregation_dirtyperson WHERE project_id = %s AND subject = %s",
+            [person.project_id, person.subject],
+        )
+        (count,) = cursor.fetchone()
+        return int(count)
+
+
 def erase_from_the_dead(erased: Callable[[int, Set[bytes]], Set[bytes]]) -> None:
     """Take persons who are erased out of batches at which workers died.
 
@@ -125,6 +149,8 @@ def count_in_payloads(person: Person, since: datetime) -> int:
 
 # --- what is stored ---
 
+# What the rollups call them.
+_KINDS = {partitions.EVENTS.table: marks.EVENTS, partitions.POINTS.table: marks.POINTS}
 _OF_A_PERSON = sql.SQL("subject = %s")
 # Index: ingest_event_session.
 _OF_SESSIONS = sql.SQL("session = ANY(%s) AND subject IS NULL")
@@ -135,16 +161,22 @@ _BY_INDEX = sql.SQL("SET LOCAL enable_seqscan = off")
 def _erase(
     person: Person, note: Note, table: partitions.Partitioned, which: sql.SQL, value: Any
 ) -> Iterator[None]:
-    """Delete rows of every day in chunks, each by the day's index."""
+    """Delete rows of every day in chunks, each by the day's index, and mark their hours."""
     if not value:
         return
     statement = sql.SQL("""
-        DELETE FROM {day} WHERE ctid = ANY(ARRAY(
-            SELECT ctid FROM {day} WHERE project_id = %s AND {which} LIMIT {chunk}
-        ))
+        WITH erased AS (
+            DELETE FROM {day} WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM {day} WHERE project_id = %s AND {which} LIMIT {chunk}
+            )) RETURNING project_id, date_trunc('hour', occurred_at, 'UTC') AS hour
+        ), marked AS (
+            INSERT INTO aggregation_dirtymark (project_id, kind, level, bucket, erasing, marked_at)
+            SELECT DISTINCT project_id, {kind}, 0, hour, true, now() FROM erased
+        ) SELECT count(*) FROM erased
     """)
+    words = {"which": which, "chunk": sql.Literal(CHUNK), "kind": sql.Literal(_KINDS[table.table])}
     for day in partitions.days(table):
-        of_the_day = statement.format(day=day, which=which, chunk=sql.Literal(CHUNK))
+        of_the_day = statement.format(day=day, **words)
         rows = CHUNK
         while rows == CHUNK:
             rows = 0
@@ -207,11 +239,12 @@ def _read(statement: sql.Composed, parameters: list[Any]) -> list[tuple[Any, ...
 
 
 def _run(statement: sql.Composed, parameters: list[Any]) -> int:
-    """Run it in the caller's transaction; how many rows it changed."""
+    """Run it in the caller's transaction; how many rows it says that it changed."""
     with connection.cursor() as cursor:
         cursor.execute(_BY_INDEX)
         cursor.execute(statement, parameters)
-        return int(cursor.rowcount)
+        (rows,) = cursor.fetchone()
+        return int(rows)
 
 
 @contextmanager

@@ -80,7 +80,22 @@ POINTS = Partitioned(
     DAYS_BEHIND,
     settings.METRIC_RETENTION_DAYS,
 )
-TABLES = (LEDGER, REJECTED, EVENTS, POINTS)
+# What is rolled up of them, by the hour.
+EVENT_HOURS = Partitioned(
+    "aggregation_eventhour",
+    "bucket",
+    "{day} 00:00+00",
+    DAYS_BEHIND,
+    settings.EVENT_RETENTION_DAYS,
+)
+METRIC_HOURS = Partitioned(
+    "aggregation_metrichour",
+    "bucket",
+    "{day} 00:00+00",
+    DAYS_BEHIND,
+    max(settings.METRIC_HOUR_RETENTION_DAYS, settings.METRIC_RETENTION_DAYS),
+)
+TABLES = (LEDGER, REJECTED, EVENTS, POINTS, EVENT_HOURS, METRIC_HOURS)
 
 
 def maintain() -> None:
@@ -115,6 +130,13 @@ def attached_days() -> dict[str, set[date]]:
         table.table: {table.day(name) for parent, name in names if parent == table.table}
         for table in TABLES
     }
+
+
+def exists(table: Partitioned, day: date) -> bool:
+    """Whether a day of a table is still there."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [f"{SCHEMA}.{table.partition(day)}"])
+        return bool(cursor.fetchone()[0])
 
 
 def days(table: Partitioned) -> list[sql.Identifier]:
@@ -229,12 +251,33 @@ def _detach(connection: psycopg.Connection[Any], detach: sql.Composed, pending: 
 
 
 def _is_settled(connection: psycopg.Connection[Any], table: Partitioned, name: str) -> bool:
-    """Whether nothing in it still waits: a batch that was accepted is never dropped unstored."""
-    if table is not LEDGER:
+    """Whether a day has nothing to be stored any more, nor to be rolled up."""
+    unsettled = _UNSETTLED.get(table.table)
+    if unsettled is None:
         return True
-    query = sql.SQL("SELECT NOT EXISTS (SELECT FROM {} WHERE state = 'received')")
-    row = connection.execute(query.format(sql.Identifier(SCHEMA, name))).fetchone()
+    query = sql.SQL("SELECT NOT EXISTS (" + unsettled + ")")
+    day = table.day(name)
+    words = {
+        "partition": sql.Identifier(SCHEMA, name),
+        "start": sql.Literal(f"{day} 00:00+00"),
+        "end": sql.Literal(f"{day + timedelta(days=1)} 00:00+00"),
+    }
+    row = connection.execute(query.format(**words)).fetchone()
     return row is not None and bool(row[0])
+
+
+_DIRTY: LiteralString = """
+    SELECT FROM aggregation_dirtymark WHERE kind = '{kind}' AND level <= {level}
+        AND bucket >= {{start}} AND bucket < {{end}}
+"""
+# What still has to be done with a day before it may go.
+_UNSETTLED: dict[str, LiteralString] = {
+    LEDGER.table: "SELECT FROM {partition} WHERE state = 'received'",
+    EVENTS.table: _DIRTY.format(kind="events", level="0"),
+    POINTS.table: _DIRTY.format(kind="points", level="0"),
+    EVENT_HOURS.table: _DIRTY.format(kind="events", level="1"),
+    METRIC_HOURS.table: _DIRTY.format(kind="points", level="1"),
+}
 
 
 def _days(connection: psycopg.Connection[Any], table: Partitioned) -> list[tuple[str, bool, bool]]:

@@ -141,6 +141,18 @@ PERSONS = (
         count=erasing.count_points,
     ),
     Store(
+        "aggregation.DirtyPerson",
+        "That a person's hours have to be counted anew, with them or without.",
+        "id project marked_at",
+        {"subject": _SUBJECT},
+        why="so that who is suppressed doesn't count any more",
+        kept="until a worker has seen it, which takes a minute",
+        exported="no: it says no more than the consent in force does",
+        erased="rows are deleted: the erasure marks all hours that it takes something from",
+        erase=erasing.erase_marks,
+        count=erasing.count_marks,
+    ),
+    Store(
         "privacy.ConsentChange",
         "The answers a person gave about what may be stored, and when.",
         "id project category granted changed_at",
@@ -270,6 +282,21 @@ OPERATORS = (
     ),
 )
 
+_COUNTS = (
+    "Counts over everybody, and sketches that tell how many people they are of. They are made anew "
+    "without a person who asks for erasure; from when on that can't be done any more they have no "
+    "sketches, nor a group of few people."
+)
+_EVENT_LEVELS = ("EventHour", "EventDay", "EventMonth")
+_EVENT_COUNTS = (
+    "project dimension bucket value count bytes people sessions people_sketch sessions_sketch"
+)
+_METRIC_LEVELS = ("MetricHour", "MetricDay", "MetricMonth")
+_METRIC_COUNTS = (
+    "project name bucket series kind cumulative node tags count people people_sketch sum min max "
+    "first first_at last last_at increase quantile_keys quantile_counts"
+)
+
 NOBODYS = (
     Store(
         "privacy.DeletionToken",
@@ -288,6 +315,20 @@ NOBODYS = (
         "project key batch_id ledger_day ledger_id expires_at",
     ),
     Store("ingest.Attempt", "Numbers of batches.", "id batches started_at"),
+    Store("aggregation.Dimension", "Settings.", "id project name path event"),
+    Store("aggregation.Policy", "Settings.", "project threshold event_days point_days"),
+    Store(
+        "aggregation.DirtyMark",
+        "Hours, days and months that have to be counted anew.",
+        "id project kind level bucket erasing marked_at",
+    ),
+    Store(
+        "aggregation.Build",
+        "When hours, days and months were counted.",
+        "project kind level bucket built_at seconds",
+    ),
+    *(Store(f"aggregation.{name}", _COUNTS, _EVENT_COUNTS) for name in _EVENT_LEVELS),
+    *(Store(f"aggregation.{name}", _COUNTS, _METRIC_COUNTS) for name in _METRIC_LEVELS),
     Store(
         "ingest.LedgerSum",
         "Sums over everybody.",

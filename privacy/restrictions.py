@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
-from ingest import restrictions
+from ingest import marks, restrictions
 from ingest.records import CATEGORIES
 from privacy.models import ConsentChange, DeletionRequest, PersonRestriction
 
@@ -36,6 +36,8 @@ def consent(project_id: int, subject: bytes, answers: Mapping[str, bool]) -> Per
         held.suppressed, held.opted_in_at = False, now
     held.refused = sorted(refused)
     held.save()
+    if opts_in:
+        marks.append_person(project_id, subject)
     ConsentChange.objects.bulk_create(
         ConsentChange(
             project_id=project_id, subject=subject, category=name, granted=granted, changed_at=now
@@ -50,6 +52,8 @@ def suppress(project_id: int, subject: bytes) -> bool:
     held = hold(project_id, subject)
     was, held.suppressed = held.suppressed, True
     held.save()
+    if not was:
+        marks.append_person(project_id, subject)
     return was
 
 
@@ -58,6 +62,7 @@ def unsuppress(project_id: int, subject: bytes) -> None:
     held = hold(project_id, subject)
     held.suppressed = False
     held.save()
+    marks.append_person(project_id, subject)
 
 
 def bury(project_id: int, subject: bytes) -> None:

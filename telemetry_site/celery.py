@@ -26,6 +26,7 @@ QUEUES: dict[str, int] = {
     "ingest": settings.INGEST_WORKERS,
     "default": 1,
     "privacy": 2,
+    "rollup": 1,
 }
 
 # What the broker's client raises while the broker is away, frozen or out of memory.
@@ -84,6 +85,20 @@ SCHEDULES = (
         60,
         "Erases persons whose grace is over, and tries again hourly what failed.",
         queue="privacy",
+    ),
+    Schedule(
+        "roll up hours",
+        "aggregation.tasks.roll_up_hours",
+        60,
+        "Counts hours anew of which something was stored or erased.",
+        queue="rollup",
+    ),
+    Schedule(
+        "roll up days and months",
+        "aggregation.tasks.roll_up_days",
+        900,
+        "Counts days and months anew of which an hour or a day has changed.",
+        queue="rollup",
     ),
     Schedule(
         "erase from the dead",

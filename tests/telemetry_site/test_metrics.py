@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from ingest import partitions
 from ingest.models import ApiKey, Block
 from ingest.models import Project as Row
 from ingest.records import StoredRecord
@@ -368,7 +369,7 @@ def test_a_paused_queue_is_told(service: Service) -> None:
 
 def test_partitions_are_told_by_table(service: Service) -> None:
     reading = scrape(service)
-    tables = ("ingest_batch", "ingest_rejectedevent", "ingest_event", "ingest_metricpoint")
+    tables = [table.table for table in partitions.TABLES]
     for table in tables:
         assert reading.value("telemetry_partitions", table=table) >= 9
         assert reading.value("telemetry_partition_days_ahead", table=table) == 8

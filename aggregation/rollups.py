@@ -1,0 +1,92 @@
+"""Making dirty buckets anew: one loop for every kind and level.
+
+A bucket is never patched. Its marks are read, then its data, in short statements that hold no
+snapshot open; then its rows are replaced and just these marks taken away, in one transaction. What
+is committed meanwhile brings marks of its own: a bucket that has half of it stays dirty. A death
+leaves everything as it was.
+"""
+
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connection, transaction
+
+from aggregation import event_rollups, marks, retention
+from aggregation.definitions import TABLES, Bucket
+from aggregation.models import EventBucket, Kind, Level, MetricBucket
+
+logger = logging.getLogger(__name__)
+
+BUCKETS_AT_ONCE = 100
+ROWS_AT_ONCE = 500
+Rows = Sequence[EventBucket] | Sequence[MetricBucket]
+# How an hour is made from raw data, and a bucket from those below it.
+FROM_RAW: dict[Kind, Callable[[Bucket], Rows]] = {Kind.EVENTS: event_rollups.from_raw}
+FROM_BELOW: dict[Kind, Callable[[Bucket], Rows]] = {Kind.EVENTS: event_rollups.from_below}
+# Advisory locks of this kind, one a bucket.
+_ROLLING_UP = 0x726F6C6C  # "roll"
+
+
+def roll_up(levels: Iterable[Level], seconds: float) -> bool:
+    """Make what is dirty of these levels, one after the other, until the time is over.
+
+    Whether some may be left that could be made now.
+    """
+    deadline = time.monotonic() + seconds
+    marks.spread_persons()
+    for level in levels:
+        while buckets := marks.due(level, BUCKETS_AT_ONCE):
+            made = 0
+            for bucket in buckets:
+                if time.monotonic() > deadline:
+                    return True
+                made += make(bucket)
+            if not made:
+                break
+    return False
+
+
+def make(bucket: Bucket) -> bool:
+    """Make one bucket anew, or forget its marks where it is sealed; False where it is clean, or
+    another worker is at it."""
+    with _alone_at(bucket) as alone:
+        if not alone or (seen := marks.seen(bucket)) is None:
+            return False
+        if retention.is_sealed(bucket):
+            marks.forget(seen)
+            return True
+        started = time.monotonic()
+        made = (FROM_BELOW if bucket.level else FROM_RAW)[bucket.kind](bucket)
+        with transaction.atomic():
+            _replace(bucket, made)
+            marks.settle(bucket, seen, time.monotonic() - started)
+    return True
+
+
+def _replace(bucket: Bucket, made: Rows) -> None:
+    table: Any = TABLES[bucket.kind, bucket.level]
+    table.objects.filter(project_id=bucket.project_id, bucket=bucket.start).delete()
+    table.objects.bulk_create(made, batch_size=ROWS_AT_ONCE)
+
+
+@contextmanager
+def _alone_at(bucket: Bucket) -> Iterator[bool]:
+    """Whether nobody else makes the bucket; nobody does until the end then.
+
+    A lock of the database session, which dies with it.
+    """
+    name = f"{bucket.project_id} {bucket.kind} {bucket.level} {bucket.start}"
+    key = [_ROLLING_UP, zlib.crc32(name.encode()) - 2**31]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
+        (alone,) = cursor.fetchone()
+    try:
+        yield alone
+    finally:
+        if alone and connection.is_usable():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)
