@@ -1,74 +1,36 @@
 """Events by the hour, day and month: what is counted, of whom, and by what."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
-from django.utils import timezone
 
-from aggregation import event_rollups, marks, rollups
-from aggregation.models import Dimension, EventDay, EventHour, EventMonth, Level
-from ingest.records import microseconds
+from aggregation import event_rollups, marks
+from aggregation.models import Dimension, EventDay, EventHour, EventMonth, Kind, Level
+from tests.aggregation.rolling import HOUR, counts, event, hashed, hour, roll_up, rolling, store
 from tests.harness import Project, Service
 from tests.ingest.traces import project_id
-from tests.ingest.waiting import plant, record, store_all, storing
-
-HOUR = timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
-def in_a_transaction(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The service's own worker doesn't see what is stored here; nothing waits for its turn."""
-    monkeypatch.setattr(marks, "LEAST_SECONDS", 0)
-    monkeypatch.setattr(marks, "PATIENCE", 0)
-    with storing():
+def in_a_transaction(service: Service) -> Iterator[None]:
+    with rolling():
         yield
-
-
-def hour(ago: int = 2) -> datetime:
-    return timezone.now().astimezone(UTC).replace(minute=0, second=0, microsecond=0) - ago * HOUR
-
-
-def event(name: str = "e", at: datetime | None = None, **fields: Any) -> Any:
-    return record(0, name=name, occurred=microseconds(at or hour()), **fields)
-
-
-def store(project: Project, *events: Any) -> None:
-    import msgspec
-
-    store_all(
-        plant(project, [msgspec.structs.replace(one, position=n) for n, one in enumerate(events)])
-    )
-
-
-def roll_up(*levels: Level) -> None:
-    rollups.roll_up(levels or tuple(Level), 60)
-
-
-def person(number: int) -> bytes:
-    return number.to_bytes(2, "big") * 8
-
-
-def rows(project: Project, table: Any = EventHour) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """Count, people and sessions by dimension and value, over all buckets."""
-    found = table.objects.filter(project_id=project_id(project))
-    return {(r.dimension, r.value): (r.count, r.people, r.sessions) for r in found}
 
 
 def test_events_people_and_sessions_are_counted_by_name(project: Project) -> None:
     store(
         project,
-        event("a", subject=person(1), session=person(11)),
-        event("a", subject=person(1), session=person(12)),
-        event("b", subject=person(2), session=person(13)),
-        event("b", session=person(14)),
+        event("a", subject=hashed(1), session=hashed(11)),
+        event("a", subject=hashed(1), session=hashed(12)),
+        event("b", subject=hashed(2), session=hashed(13)),
+        event("b", session=hashed(14)),
         event("b"),
     )
     roll_up()
     expected = {("", ""): (5, 3, 4), ("event", "a"): (2, 1, 2), ("event", "b"): (3, 2, 2)}
     for table in (EventHour, EventDay, EventMonth):
-        assert rows(project, table) == expected
+        assert counts(project, table) == expected
 
 
 def test_a_dimension_counts_by_its_values(project: Project) -> None:
@@ -77,13 +39,13 @@ def test_a_dimension_counts_by_its_values(project: Project) -> None:
     Dimension.objects.create(project_id=pk, name="plugin", path="properties.a.b", event="load")
     store(
         project,
-        event("load", client_version="1.0", properties=b'{"a":{"b":"Gate"}}', subject=person(1)),
-        event("load", client_version="1.0", properties=b'{"a":{"b":7}}', subject=person(2)),
-        event("load", properties=b'{"a":1}', subject=person(2)),
-        event("stop", client_version="2.0", properties=b'{"a":{"b":"Gate"}}', subject=person(2)),
+        event("load", client_version="1.0", properties=b'{"a":{"b":"Gate"}}', subject=hashed(1)),
+        event("load", client_version="1.0", properties=b'{"a":{"b":7}}', subject=hashed(2)),
+        event("load", properties=b'{"a":1}', subject=hashed(2)),
+        event("stop", client_version="2.0", properties=b'{"a":{"b":"Gate"}}', subject=hashed(2)),
     )
     roll_up()
-    found = rows(project)
+    found = counts(project)
     assert {key[1]: value[0] for key, value in found.items() if key[0] == "version"} == {
         "1.0": 2, "2.0": 1, "(none)": 1,
     }  # fmt: skip
@@ -96,9 +58,9 @@ def test_too_many_values_are_counted_together(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_rollups, "MOST_EVENTS", 2)
-    store(project, *(event(name, subject=person(n)) for n, name in enumerate("aaabbcd")))
+    store(project, *(event(name, subject=hashed(n)) for n, name in enumerate("aaabbcd")))
     roll_up()
-    assert rows(project) == {
+    assert counts(project) == {
         ("", ""): (7, 7, 0),
         ("event", "a"): (3, 3, 0),
         ("event", "b"): (2, 2, 0),
@@ -112,7 +74,7 @@ def test_slices_of_an_hour_add_up(
 ) -> None:
     monkeypatch.setattr(event_rollups, "SLICE_EVENTS", most)
     moments = [hour()] * 3 + [hour() + timedelta(minutes=n) for n in (1, 1, 2, 59)]
-    store(project, *(event("a", at, subject=person(n % 2)) for n, at in enumerate(moments)))
+    store(project, *(event("a", at, subject=hashed(n % 2)) for n, at in enumerate(moments)))
     store(project, event("a", hour() - timedelta(microseconds=1)), event("a", hour() + HOUR))
     roll_up(Level.HOUR)
     found = EventHour.objects.filter(project_id=project_id(project), dimension="")
@@ -123,13 +85,13 @@ def test_slices_of_an_hour_add_up(
 def test_late_events_make_their_hour_anew(project: Project) -> None:
     store(project, event("a", hour(30)), event("a", hour(2)))
     roll_up()
-    assert rows(project, EventMonth)["", ""][0] <= 2
+    assert counts(project, EventMonth)["", ""][0] <= 2
     store(project, event("b", hour(30)))
-    assert marks.complete_until(project_id(project), "events", Level.HOUR) == hour(30)
+    assert marks.complete_until(project_id(project), Kind.EVENTS, Level.HOUR) == hour(30)
     roll_up(Level.HOUR)
-    assert marks.complete_until(project_id(project), "events", Level.HOUR) > hour(1)
-    assert marks.complete_until(project_id(project), "events", Level.DAY) < hour(29)
+    assert marks.complete_until(project_id(project), Kind.EVENTS, Level.HOUR) > hour(1)
+    assert marks.complete_until(project_id(project), Kind.EVENTS, Level.DAY) < hour(29)
     roll_up()
-    assert marks.complete_until(project_id(project), "events", Level.MONTH) > hour(1)
+    assert marks.complete_until(project_id(project), Kind.EVENTS, Level.MONTH) > hour(1)
     late = EventHour.objects.filter(project_id=project_id(project), bucket=hour(30))
     assert {(row.value, row.count) for row in late} == {("", 2), ("a", 1), ("b", 1)}
