@@ -1,0 +1,78 @@
+"""Quantiles from counts of log-spaced buckets, as DDSketch has them: each is at most 1 % off, and
+counts of any parts add up to those of the whole. Pure.
+
+A bucket is told by a key, which orders as its values do: 0 for zero, and beside it two ranges for
+the exponents of what is positive and what is negative.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACCURACY = 0.01
+# A bucket of exponent i has the values above _GAMMA ** (i - 1) up to _GAMMA ** i.
+_GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
+_LOG_GAMMA = math.log(_GAMMA)
+# More than the exponent of any float, so that all keys of positive values are positive.
+_BEYOND = 40_000
+
+Floats = NDArray[np.float64]
+Keys = NDArray[np.int32]
+Counts = NDArray[np.int64]
+
+
+class Quantiles:
+    """How many values each bucket has; `keys` ascend."""
+
+    __slots__ = ("counts", "keys")
+
+    def __init__(self) -> None:
+        self.keys: Keys = np.empty(0, np.int32)
+        self.counts: Counts = np.empty(0, np.int64)
+
+    def add(self, values: Floats) -> None:
+        """Count finite values."""
+        keys, counts = np.unique(keys_of(values), return_counts=True)
+        self.unite(keys, counts)
+
+    def unite(self, keys: Keys | Sequence[int], counts: Counts | Sequence[int]) -> None:
+        """Add counts by key, in any order, of as many others at once as there are."""
+        keys = np.concatenate((self.keys, np.asarray(keys, np.int32)))
+        counts = np.concatenate((self.counts, np.asarray(counts, np.int64)))
+        order = np.argsort(keys, kind="stable")
+        keys, counts = keys[order], counts[order]
+        starts = np.flatnonzero(np.diff(keys, prepend=-_BEYOND * 2))
+        self.keys, self.counts = keys[starts], np.add.reduceat(counts, starts)
+
+    def quantile(self, q: float) -> float | None:
+        """The value that a share `q` of all values is below; None where there are none."""
+        if not self.keys.size:
+            return None
+        until = np.cumsum(self.counts)
+        rank = math.floor(q * (int(until[-1]) - 1))
+        return value_of(int(self.keys[np.searchsorted(until, rank, side="right")]))
+
+
+def keys_of(values: Floats) -> Keys:
+    """The key of each value's bucket."""
+    sizes = np.abs(values)
+    zero = sizes == 0
+    exponents = np.ceil(np.log(np.where(zero, 1, sizes)) / _LOG_GAMMA)
+    keys = np.where(zero, 0, np.copysign(exponents + _BEYOND, values))
+    return keys.astype(np.int32)
+
+
+def value_of(key: int) -> float:
+    """What stands for a bucket: no value in it is further away than `ACCURACY` times itself."""
+    if key == 0:
+        return 0.0
+    exponent = (abs(key) - _BEYOND) * _LOG_GAMMA + math.log1p(-ACCURACY)
+    # The last bucket's may be beyond the largest float.
+    size = math.exp(exponent) if exponent < _LARGEST else sys.float_info.max
+    return math.copysign(size, key)
+
+
+_LARGEST = math.log(sys.float_info.max)
