@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from aggregation import event_rollups, marks, retention
+from aggregation import event_rollups, marks, metric_rollups, retention
 from aggregation.definitions import TABLES, Bucket
 from aggregation.models import EventBucket, Kind, Level, MetricBucket
 
@@ -25,8 +25,14 @@ BUCKETS_AT_ONCE = 100
 ROWS_AT_ONCE = 500
 Rows = Sequence[EventBucket] | Sequence[MetricBucket]
 # How an hour is made from raw data, and a bucket from those below it.
-FROM_RAW: dict[Kind, Callable[[Bucket], Rows]] = {Kind.EVENTS: event_rollups.from_raw}
-FROM_BELOW: dict[Kind, Callable[[Bucket], Rows]] = {Kind.EVENTS: event_rollups.from_below}
+FROM_RAW: dict[Kind, Callable[[Bucket], Rows]] = {
+    Kind.EVENTS: event_rollups.from_raw,
+    Kind.POINTS: metric_rollups.from_raw,
+}
+FROM_BELOW: dict[Kind, Callable[[Bucket], Rows]] = {
+    Kind.EVENTS: event_rollups.from_below,
+    Kind.POINTS: metric_rollups.from_below,
+}
 # Advisory locks of this kind, one a bucket.
 _ROLLING_UP = 0x726F6C6C  # "roll"
 

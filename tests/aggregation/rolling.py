@@ -1,4 +1,4 @@
-"""Storing events at any hour, and rolling them up in the transaction of a test."""
+"""Storing events and points at any hour, and rolling them up in the transaction of a test."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from aggregation import marks, rollups
 from aggregation.models import EventHour, Level
-from ingest.records import StoredRecord, microseconds
+from ingest.records import StoredPoint, StoredRecord, microseconds
 from tests.harness import Project
 from tests.ingest.traces import project_id
 from tests.ingest.waiting import plant, record, store_all, storing
@@ -38,9 +38,20 @@ def event(name: str = "e", at: datetime | None = None, **fields: Any) -> StoredR
     return record(0, name=name, occurred=microseconds(at or hour()), **fields)
 
 
-def store(project: Project, *events: StoredRecord) -> None:
-    """Store these events, as one batch."""
-    placed = [msgspec.structs.replace(one, position=n) for n, one in enumerate(events)]
+def point(at: datetime | None = None, kind: str = "gauge", **fields: Any) -> StoredPoint:
+    """A measurement as it waits in the ledger."""
+    whole: dict[str, Any] = {
+        "name": "m", "subject": None, "node": None, "tags": b"{}", "cumulative": False,
+        "value": None, "samples": None, "count": None, "sum": None, "min": None, "max": None,
+    }  # fmt: skip
+    return StoredPoint(
+        position=0, part=0, occurred=microseconds(at or hour()), kind=kind, **(whole | fields)
+    )
+
+
+def store(project: Project, *items: StoredRecord | StoredPoint) -> None:
+    """Store these events or points, as one batch."""
+    placed = [msgspec.structs.replace(one, position=n) for n, one in enumerate(items)]
     store_all(plant(project, placed))
 
 

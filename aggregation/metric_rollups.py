@@ -1,0 +1,325 @@
+"""Hours of measurements from the measurements, and days and months from hours and days.
+
+PostgreSQL groups a slice of the hour's samples by series and hands over each one's, eight bytes a
+sample. They are added up here: PostgreSQL refuses a sum that no float holds, and counting by keys
+of quantiles there costs more than sending what is counted.
+"""
+
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import md5
+from typing import Any, LiteralString, NamedTuple, TypeVar
+
+import numpy as np
+from django.db.models import QuerySet
+
+from aggregation.definitions import OTHER, TABLES, Bucket
+from aggregation.models import Kind, MetricBucket
+from aggregation.quantiles import Floats, Quantiles
+from aggregation.sketches import WIDTH, Distinct
+from ingest import prepared
+
+# Samples of a statement: its snapshot is short, and what it groups fits into memory.
+SLICE_SAMPLES = 250_000
+# Series of a name and kind; those beyond are counted together, so that totals stay right.
+MOST_SERIES = 1000
+# With more series than these the rarest are counted together before all is read. Not sooner: how
+# much a counter of theirs grew from one slice to the next isn't known any more.
+MOST_HELD = 20_000
+
+_MOST_COUNT = 2**63 - 1
+_MOST_SUM = sys.float_info.max
+# As many floats as there can be, each so much smaller, add up to one.
+_SMALLER = 2.0**64
+
+_T = TypeVar("_T")
+
+
+class Name(NamedTuple):
+    """Whose series can be added up: a metric's, of one kind."""
+
+    name: str
+    kind: str
+    cumulative: bool
+
+    def digest(self, node: str | None, tags: str) -> bytes:
+        """What tells a series from the others; `tags` as PostgreSQL writes them."""
+        text = json.dumps([self.kind, self.cumulative, node]) + tags
+        return md5(text.encode(), usedforsecurity=False).digest()
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the measurements of a series add up to. None is what its kind doesn't have."""
+
+    node: str | None
+    tags: Any
+    count: int = 0
+    people: Distinct = field(default_factory=Distinct)
+    sum: float | None = None
+    min: float | None = None
+    max: float | None = None
+    first: float | None = None
+    first_at: datetime | None = None
+    last: float | None = None
+    last_at: datetime | None = None
+    increase: float | None = None
+    quantiles: Quantiles = field(default_factory=Quantiles)
+
+    def follow(self, later: "Tally") -> None:
+        """Add what was measured later of the same series."""
+        if self.last is not None and later.first is not None:
+            between = np.array((self.last, later.first))
+            self.increase = _either(_added, self.increase, _increase(between))
+        if self.first is None:
+            self.first, self.first_at = later.first, later.first_at
+        if later.last is not None:
+            self.last, self.last_at = later.last, later.last_at
+        self._add(later)
+
+    def join(self, other: "Tally") -> None:
+        """Add another series: the last of gauges is the latest, of counters there is none."""
+        if other.first is None and other.last_at is not None:
+            latest = (other.last_at, other.last)
+            if self.last_at is None or (self.last_at, self.last) < latest:
+                self.last_at, self.last = latest
+        self._add(other)
+
+    def _add(self, other: "Tally") -> None:
+        self.count = min(self.count + other.count, _MOST_COUNT)
+        self.people.merge(other.people)
+        self.sum = _either(_added, self.sum, other.sum)
+        self.min = _either(min, self.min, other.min)
+        self.max = _either(max, self.max, other.max)
+        self.increase = _either(_added, self.increase, other.increase)
+        self.quantiles.unite(other.quantiles.keys, other.quantiles.counts)
+
+
+class Tallies:
+    """What each series adds up to, by name; what is beyond the most of a name is `(other)`."""
+
+    def __init__(self) -> None:
+        self._of: dict[Name, dict[bytes, Tally]] = defaultdict(dict)
+
+    def follow(self, name: Name, series: bytes, later: Tally) -> None:
+        """Add what was measured of a series later than all that was added before."""
+        tallies = self._of[name]
+        if series in tallies:
+            tallies[series].follow(later)
+        else:
+            tallies[series] = later
+
+    def fold(self, most_held: int = 0) -> None:
+        """Add up the rarest series of a name that has too many, where more are held than these."""
+        if sum(map(len, self._of.values())) <= most_held:
+            return
+        for name, tallies in self._of.items():
+            series_of_others = name.digest(None, json.dumps(_OTHERS))
+            others = tallies.pop(series_of_others, None)
+            by_count = sorted(tallies, key=lambda series: (-tallies[series].count, series))
+            for series in by_count[MOST_SERIES:]:
+                others = others or Tally(None, _OTHERS)
+                others.join(tallies.pop(series))
+            if others:
+                tallies[series_of_others] = others
+
+    def rows(self, bucket: Bucket) -> list[MetricBucket]:
+        """As they are stored."""
+        table = TABLES[bucket.kind, bucket.level]
+        assert issubclass(table, MetricBucket)
+        return [
+            table(
+                project_id=bucket.project_id,
+                name=name.name,
+                bucket=bucket.start,
+                series=series,
+                kind=name.kind,
+                cumulative=name.cumulative,
+                node=tally.node,
+                tags=tally.tags,
+                count=tally.count,
+                people=tally.people.count,
+                people_sketch=tally.people.sketch,
+                sum=tally.sum,
+                min=tally.min,
+                max=tally.max,
+                first=tally.first,
+                first_at=tally.first_at,
+                last=tally.last,
+                last_at=tally.last_at,
+                increase=tally.increase,
+                quantile_keys=tally.quantiles.keys.tolist(),
+                quantile_counts=tally.quantiles.counts.tolist(),
+            )
+            for name, tallies in self._of.items()
+            for series, tally in tallies.items()
+        ]
+
+
+_OTHERS = {OTHER: True}
+
+
+def from_raw(bucket: Bucket) -> list[MetricBucket]:
+    """The rows of an hour, from its measurements."""
+    tallies = Tallies()
+    for start, end in _slices(bucket):
+        given = {"project": bucket.project_id, "start": start, "end": end}
+        given |= {"width": WIDTH, "most": _MOST_COUNT}
+        # In binary the samples come as they are, and not in hexadecimal.
+        for row in prepared.cursor().execute(_COUNT, given, binary=True):
+            series = _Slice(*row)
+            name = Name(series.name, series.kind, series.cumulative)
+            tallies.follow(name, name.digest(series.node, series.tags), series.tally())
+        tallies.fold(MOST_HELD)
+    tallies.fold()
+    return tallies.rows(bucket)
+
+
+def from_below(bucket: Bucket) -> list[MetricBucket]:
+    """The rows of a day or a month, from its hours or days."""
+    tallies = Tallies()
+    for row in _below(bucket).order_by("bucket").iterator():
+        tally = Tally(
+            node=row.node,
+            tags=row.tags,
+            count=row.count,
+            sum=row.sum,
+            min=row.min,
+            max=row.max,
+            first=row.first,
+            first_at=row.first_at,
+            last=row.last,
+            last_at=row.last_at,
+            increase=row.increase,
+        )
+        tally.people.unite(bytes(row.people_sketch))
+        tally.quantiles.unite(row.quantile_keys, row.quantile_counts)
+        tallies.follow(Name(row.name, row.kind, row.cumulative), bytes(row.series), tally)
+    tallies.fold()
+    return tallies.rows(bucket)
+
+
+def _below(bucket: Bucket) -> QuerySet[MetricBucket]:
+    table = TABLES[Kind.POINTS, bucket.below]
+    assert issubclass(table, MetricBucket)
+    return table.objects.filter(  # type: ignore[attr-defined,no-any-return]
+        project_id=bucket.project_id, bucket__gte=bucket.start, bucket__lt=bucket.end
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """What a slice has of one series. `values` are its samples, of a summary the sums; `places` say
+    which came first."""
+
+    name: str
+    kind: str
+    cumulative: bool
+    node: str | None
+    tags: str
+    count: int
+    min: float | None
+    max: float | None
+    first_at: datetime
+    last_at: datetime
+    values: bytes
+    places: bytes
+    people: bytes | None
+
+    def tally(self) -> Tally:
+        """What it adds up to."""
+        tally = Tally(self.node, json.loads(self.tags), count=self.count)
+        tally.people.add(self.people or b"")
+        values = np.frombuffer(self.values, ">f8").astype(np.float64)
+        if self.cumulative or self.kind == "gauge":
+            values = values[np.argsort(np.frombuffer(self.places, ">i8"), kind="stable")]
+            tally.last, tally.last_at = float(values[-1]), self.last_at
+        if self.cumulative:
+            tally.first, tally.first_at = float(values[0]), self.first_at
+            tally.increase = _increase(values)
+            return tally
+        tally.sum = _total(values.tolist())
+        if self.kind == "summary":
+            tally.min, tally.max = self.min, self.max
+        elif self.kind in ("gauge", "histogram"):
+            tally.min, tally.max = float(values.min()), float(values.max())
+            tally.quantiles.add(values)
+        return tally
+
+
+def _increase(values: Floats) -> float:
+    """How much a counter grew from the first value to the last. One that fell began anew at 0."""
+    before, after = values[:-1], values[1:]
+    return _total(np.where(after < before, after, after - before).tolist())
+
+
+def _total(values: Iterable[float]) -> float:
+    """Their sum, or the largest float where it is larger still."""
+    values = list(values)
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        total = math.fsum(value / _SMALLER for value in values)
+        most = _MOST_SUM / _SMALLER
+        return min(max(total, -most), most) * _SMALLER
+
+
+def _added(a: float, b: float) -> float:
+    return _total((a, b))
+
+
+def _either(merge: Callable[[_T, _T], _T], a: _T | None, b: _T | None) -> _T | None:
+    """Both merged, or the one that there is."""
+    if a is None or b is None:
+        return b if a is None else a
+    return merge(a, b)
+
+
+def _slices(bucket: Bucket) -> Iterator[tuple[datetime, datetime]]:
+    """The hour, cut into times of so many samples; what shares one moment can't be cut."""
+    start = bucket.start
+    while start < bucket.end:
+        given = {"project": bucket.project_id, "start": start, "end": bucket.end}
+        found = prepared.execute(_CUT, given | {"most": SLICE_SAMPLES}).fetchone()
+        end = found[0] if found else bucket.end
+        yield start, end
+        start = end
+
+
+# Reads on from the start, by the primary key, until there are too many.
+_CUT: LiteralString = """
+    SELECT occurred_at FROM (
+        SELECT occurred_at,
+            sum(coalesce(cardinality(samples), 1)) OVER (ORDER BY occurred_at) AS until
+        FROM ingest_metricpoint
+        WHERE project_id = %(project)s AND occurred_at >= %(start)s AND occurred_at < %(end)s
+    ) AS point
+    WHERE until > %(most)s AND occurred_at > %(start)s ORDER BY occurred_at LIMIT 1
+"""
+# Who is suppressed doesn't count, whether they are erased already or not. Series are told apart by
+# their tags' text, as their digests are.
+_COUNT: LiteralString = """
+    WITH point AS (
+        SELECT name, kind, cumulative, node, tags::text AS tags, occurred_at, count, min, max,
+            substr(subject, 1, %(width)s) AS person,
+            row_number() OVER (ORDER BY occurred_at, batch_id, position, part) AS place,
+            unnest(coalesce(samples, ARRAY[coalesce(value, sum)])) AS value
+        FROM ingest_metricpoint AS point
+        WHERE project_id = %(project)s AND occurred_at >= %(start)s AND occurred_at < %(end)s
+            AND NOT EXISTS (
+                SELECT FROM privacy_personrestriction AS restriction
+                WHERE restriction.project_id = %(project)s AND restriction.suppressed
+                    AND restriction.subject = point.subject
+            )
+    )
+    SELECT name, kind, cumulative, node, tags,
+        least(sum(coalesce(count, 1)), %(most)s)::int8, min(min), max(max),
+        min(occurred_at), max(occurred_at), string_agg(float8send(value), ''),
+        string_agg(int8send(place), ''), string_agg(person, '')
+    FROM point GROUP BY name, kind, cumulative, node, tags
+"""
