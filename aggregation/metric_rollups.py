@@ -9,10 +9,12 @@ import json
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import md5
+from itertools import pairwise
+from struct import unpack
 from typing import Any, LiteralString, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,7 +22,7 @@ from django.db.models import QuerySet
 
 from aggregation.definitions import OTHER, TABLES, Bucket
 from aggregation.models import Kind, MetricBucket
-from aggregation.quantiles import Floats, Quantiles
+from aggregation.quantiles import Quantiles, counted
 from aggregation.sketches import WIDTH, Distinct
 from ingest import prepared
 
@@ -74,8 +76,8 @@ class Tally:
     def follow(self, later: "Tally") -> None:
         """Add what was measured later of the same series."""
         if self.last is not None and later.first is not None:
-            between = np.array((self.last, later.first))
-            self.increase = _either(_added, self.increase, _increase(between))
+            between = _increase((self.last, later.first))
+            self.increase = _either(_added, self.increase, between)
         if self.first is None:
             self.first, self.first_at = later.first, later.first_at
         if later.last is not None:
@@ -97,7 +99,8 @@ class Tally:
         self.min = _either(min, self.min, other.min)
         self.max = _either(max, self.max, other.max)
         self.increase = _either(_added, self.increase, other.increase)
-        self.quantiles.unite(other.quantiles.keys, other.quantiles.counts)
+        if other.quantiles.keys.size:
+            self.quantiles.unite(other.quantiles.keys, other.quantiles.counts)
 
 
 class Tallies:
@@ -171,10 +174,8 @@ def from_raw(bucket: Bucket) -> list[MetricBucket]:
         given = {"project": bucket.project_id, "start": start, "end": end}
         given |= {"width": WIDTH, "most": _MOST_COUNT}
         # In binary the samples come as they are, and not in hexadecimal.
-        for row in prepared.cursor().execute(_COUNT, given, binary=True):
-            series = _Slice(*row)
-            name = Name(series.name, series.kind, series.cumulative)
-            tallies.follow(name, name.digest(series.node, series.tags), series.tally())
+        rows = prepared.cursor().execute(_COUNT, given, binary=True)
+        _add(tallies, [_Slice(*row) for row in rows])
         tallies.fold(MOST_HELD)
     tallies.fold()
     return tallies.rows(bucket)
@@ -231,36 +232,58 @@ class _Slice:
     places: bytes
     people: bytes | None
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether there are quantiles of it."""
+        return self.kind in ("gauge", "histogram")
+
+    @property
     def tally(self) -> Tally:
-        """What it adds up to."""
+        """What it adds up to, but for quantiles."""
         tally = Tally(self.node, json.loads(self.tags), count=self.count)
         tally.people.add(self.people or b"")
-        values = np.frombuffer(self.values, ">f8").astype(np.float64)
+        values: Sequence[float] = _numbers("d", self.values)
         if self.cumulative or self.kind == "gauge":
-            values = values[np.argsort(np.frombuffer(self.places, ">i8"), kind="stable")]
-            tally.last, tally.last_at = float(values[-1]), self.last_at
+            in_order = sorted(zip(_numbers("q", self.places), values, strict=True))
+            values = [value for _, value in in_order]
+            tally.last, tally.last_at = values[-1], self.last_at
         if self.cumulative:
-            tally.first, tally.first_at = float(values[0]), self.first_at
+            tally.first, tally.first_at = values[0], self.first_at
             tally.increase = _increase(values)
-            return tally
-        tally.sum = _total(values.tolist())
-        if self.kind == "summary":
+        else:
+            tally.sum = _total(values)
+        if self.is_sampled:
+            tally.min, tally.max = min(values), max(values)
+        elif self.kind == "summary":
             tally.min, tally.max = self.min, self.max
-        elif self.kind in ("gauge", "histogram"):
-            tally.min, tally.max = float(values.min()), float(values.max())
-            tally.quantiles.add(values)
         return tally
 
 
-def _increase(values: Floats) -> float:
+def _add(tallies: Tallies, slices: list[_Slice]) -> None:
+    """Add what a slice has of each series."""
+    sampled = [one.values for one in slices if one.is_sampled]
+    values = np.frombuffer(b"".join(sampled), ">f8").astype(np.float64)
+    quantiles = counted(values, [len(one) // values.itemsize for one in sampled])
+    for one in slices:
+        tally = one.tally
+        if one.is_sampled:
+            tally.quantiles = next(quantiles)
+        name = Name(one.name, one.kind, one.cumulative)
+        tallies.follow(name, name.digest(one.node, one.tags), tally)
+
+
+def _numbers(code: str, sent: bytes) -> tuple[Any, ...]:
+    """Numbers of eight bytes as PostgreSQL sends them, the most significant byte first."""
+    return unpack(f">{len(sent) // 8}{code}", sent)
+
+
+def _increase(values: Sequence[float]) -> float:
     """How much a counter grew from the first value to the last. One that fell began anew at 0."""
-    before, after = values[:-1], values[1:]
-    return _total(np.where(after < before, after, after - before).tolist())
+    return _total([b - a if b >= a else b for a, b in pairwise(values)])
 
 
-def _total(values: Iterable[float]) -> float:
+def _total(values: Sequence[float]) -> float:
     """Their sum, or the largest float where it is larger still."""
-    values = list(values)
     try:
         return math.fsum(values)
     except OverflowError:

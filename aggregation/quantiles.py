@@ -7,7 +7,9 @@ the exponents of what is positive and what is negative.
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ _GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 _LOG_GAMMA = math.log(_GAMMA)
 # More than the exponent of any float, so that all keys of positive values are positive.
 _BEYOND = 40_000
+# More than there are keys.
+_APART = 200_000
 
 Floats = NDArray[np.float64]
 Keys = NDArray[np.int32]
@@ -29,22 +33,17 @@ class Quantiles:
 
     __slots__ = ("counts", "keys")
 
-    def __init__(self) -> None:
-        self.keys: Keys = np.empty(0, np.int32)
-        self.counts: Counts = np.empty(0, np.int64)
-
-    def add(self, values: Floats) -> None:
-        """Count finite values."""
-        keys, counts = np.unique(keys_of(values), return_counts=True)
-        self.unite(keys, counts)
+    def __init__(self, keys: Keys | None = None, counts: Counts | None = None) -> None:
+        self.keys: Keys = np.empty(0, np.int32) if keys is None else keys
+        self.counts: Counts = np.empty(0, np.int64) if counts is None else counts
 
     def unite(self, keys: Keys | Sequence[int], counts: Counts | Sequence[int]) -> None:
         """Add counts by key, in any order, of as many others at once as there are."""
         keys = np.concatenate((self.keys, np.asarray(keys, np.int32)))
         counts = np.concatenate((self.counts, np.asarray(counts, np.int64)))
-        order = np.argsort(keys, kind="stable")
+        order = keys.argsort(kind="stable")
         keys, counts = keys[order], counts[order]
-        starts = np.flatnonzero(np.diff(keys, prepend=-_BEYOND * 2))
+        starts = _starts(keys)
         self.keys, self.counts = keys[starts], np.add.reduceat(counts, starts)
 
     def quantile(self, q: float) -> float | None:
@@ -54,6 +53,29 @@ class Quantiles:
         until = np.cumsum(self.counts)
         rank = math.floor(q * (int(until[-1]) - 1))
         return value_of(int(self.keys[np.searchsorted(until, rank, side="right")]))
+
+
+def counted(values: Floats, lengths: Sequence[int]) -> Iterator[Quantiles]:
+    """Count finite values of many: the first so many are one's, the next so many another's.
+
+    All at once, since most of what numpy costs with few values is to call it.
+    """
+    firsts = np.arange(len(lengths)) * _APART
+    found = np.sort(np.repeat(firsts, lengths) + keys_of(values) + _APART // 2)
+    starts = _starts(found)
+    counts = np.diff(starts, append=found.size)
+    found = found[starts]
+    edges = np.searchsorted(found, [*firsts, len(lengths) * _APART])
+    keys = (found % _APART - _APART // 2).astype(np.int32)
+    for start, end in pairwise(edges.tolist()):
+        yield Quantiles(keys[start:end], counts[start:end])
+
+
+def _starts(ascending: NDArray[Any]) -> NDArray[np.intp]:
+    """Where each of the values begins."""
+    fresh = np.ones(ascending.size, bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=fresh[1:])
+    return fresh.nonzero()[0]
 
 
 def keys_of(values: Floats) -> Keys:

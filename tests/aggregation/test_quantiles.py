@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from aggregation import quantiles
 from aggregation.quantiles import ACCURACY, Quantiles, keys_of, value_of
 
 # Of what is nearly zero only as many digits are kept as a float has there.
@@ -20,10 +21,9 @@ SHARES = some.one_of(some.sampled_from([0.0, 0.5, 0.95, 0.99, 1.0]), some.floats
 
 def counted(*parts: list[float]) -> Quantiles:
     """Counted part by part, and added up in this order."""
+    values = np.array([value for part in parts for value in part], np.float64)
     whole = Quantiles()
-    for part in parts:
-        one = Quantiles()
-        one.add(np.array(part, np.float64))
+    for one in quantiles.counted(values, [len(part) for part in parts]):
         whole.unite(one.keys, one.counts)
     return whole
 
