@@ -75,7 +75,7 @@ UPWARD = {
 
 # What is written, and the only modules that may.
 WRITERS = [
-    (r"^COPY\s", {"ingest.copying"}),
+    (r"^COPY\s", {"ingest.copying", "aggregation.rollups"}),
     (r"(INSERT\s+INTO|DELETE\s+FROM|UPDATE)\s+ingest_(event|metricpoint)\b", set()),
     (r"INSERT\s+INTO\s+ingest_batch\b", {"ingest.intake"}),
     (r"DELETE\s+FROM\s+\{day\}", {"ingest.erasing"}),
