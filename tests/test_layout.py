@@ -36,7 +36,7 @@ PURE = (
     "privacy.subjects", "privacy.scrubbing", "privacy.patterns", "privacy.names", "privacy.checks",
     "privacy.identifiers", "privacy.markers", "privacy.consent", "privacy.rules",
     "privacy.paths", "privacy.changes",
-    "aggregation.disclosure", "aggregation.quantiles",
+    "aggregation.disclosure", "aggregation.quantiles", "aggregation.suppression",
 )  # fmt: skip
 FRAMEWORKS = (
     "django",

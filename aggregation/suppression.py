@@ -1,0 +1,164 @@
+"""Complementary suppression in one table of groups by buckets whose totals are all known. Pure.
+
+The table is seen as a graph: its lines (groups and buckets) are the nodes, what is withheld are
+the edges (Gusfield 1988). What can be computed from the totals and the released cells are the
+differences of potentials along edges. So give each withheld cell a direction, from its bucket to
+its group, and those with k people or more the other one too: a sum that can be computed contains
+small cells alone if, and only if, some small cell's edge lies on no directed cycle. The cells of
+one strongly connected part, the *core*, are therefore safe. A line outside of it is too if it is
+withheld *whole* and touches the core: any sum that has a part of it has all of it, or a cell of k
+people. docs/decisions/0024-what-is-withheld-besides-small-groups.md gives the argument.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+People = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+# In an array of people: no such cell, which means that nothing happened there.
+ABSENT = -1
+_NEVER = np.iinfo(np.int64).max
+
+
+def withheld_of_table(people: People, hidden: Mask, k: int) -> Mask:
+    """What to withhold of a table, `hidden` and all cells of fewer than k people among it.
+
+    Each line's total is taken as released, and as one of at least k people. No line is empty. An
+    absent cell is withheld only where nothing less helps: that it is empty mustn't be told then.
+    """
+    present: Mask = people != ABSENT
+    large: Mask = people >= k
+    withheld = present & (hidden | ~large)
+    if not withheld.any():
+        return withheld
+    withheld |= _smallest_of_lines(people, large & ~withheld, _lacking(present, large, withheld))
+    while (stray := _stray(present, large, withheld)) is not None:
+        more = _joining(people, large, withheld, *stray)
+        if not more.any():
+            return np.ones_like(present)
+        withheld |= more
+    # What can be computed anyway, and has enough people, may as well be told.
+    return withheld & ~_determined(withheld, large & ~hidden)
+
+
+def withheld_of_line(people: People, k: int) -> Mask:
+    """What to withhold of a line whose total is released: what is small, and the least beside."""
+    large: Mask = people >= k
+    withheld: Mask = (people != ABSENT) & ~large
+    if withheld.any() and large.any():
+        withheld[np.argmin(np.where(large, people, _NEVER))] = True
+    return withheld
+
+
+Lines = tuple[Mask, Mask]  # of groups, of buckets
+
+
+def _lacking(present: Mask, large: Mask, withheld: Mask) -> Lines:
+    """The lines with something withheld, though neither all of it nor a cell of k people."""
+    released, both = present & ~withheld, withheld & large
+    return (
+        np.any(withheld, 1) & np.any(released, 1) & ~np.any(both, 1),
+        np.any(withheld, 0) & np.any(released, 0) & ~np.any(both, 0),
+    )
+
+
+def _smallest_of_lines(people: People, candidates: Mask, lines: Lines) -> Mask:
+    """For each of the lines the candidate with the fewest people, where it has one."""
+    cost = np.where(candidates, people, _NEVER)
+    chosen = np.zeros_like(candidates)
+    groups, buckets = (np.flatnonzero(line) for line in lines)
+    chosen[groups, cost[groups].argmin(1)] = True
+    chosen[cost[:, buckets].argmin(0), buckets] = True
+    return chosen & candidates
+
+
+def _stray(present: Mask, large: Mask, withheld: Mask) -> tuple[Lines, Lines] | None:
+    """The core, and the lines with something withheld that aren't protected by it; or None."""
+    both_ways = withheld & large
+    groups, buckets = core = _core(withheld, both_ways)
+    released = present & ~withheld
+    stray = (
+        withheld.any(1) & ~groups & (released.any(1) | ~(withheld & buckets).any(1)),
+        withheld.any(0) & ~buckets & (released.any(0) | ~(withheld & groups[:, None]).any(0)),
+    )
+    return (core, stray) if stray[0].any() or stray[1].any() else None
+
+
+def _core(withheld: Mask, both_ways: Mask) -> Lines:
+    """The strongly connected lines around the line with the most edges that go both ways."""
+    of_groups, of_buckets = both_ways.sum(1), both_ways.sum(0)
+    groups, buckets = np.zeros(len(of_groups), np.bool_), np.zeros(len(of_buckets), np.bool_)
+    if of_groups.max() > of_buckets.max():
+        groups[of_groups.argmax()] = True
+    else:
+        buckets[of_buckets.argmax()] = True
+    ahead = _reached(withheld, both_ways, groups, buckets)
+    behind = _reached(both_ways, withheld, groups, buckets)
+    return ahead[0] & behind[0], ahead[1] & behind[1]
+
+
+def _reached(to_groups: Mask, to_buckets: Mask, groups: Mask, buckets: Mask) -> Lines:
+    """The lines that edges lead to from some lines."""
+    while True:
+        more_groups = groups | (to_groups & buckets).any(1)
+        more_buckets = buckets | (to_buckets & more_groups[:, None]).any(0)
+        if (more_groups == groups).all() and (more_buckets == buckets).all():
+            return groups, buckets
+        groups, buckets = more_groups, more_buckets
+
+
+def _joining(people: People, large: Mask, withheld: Mask, core: Lines, stray: Lines) -> Mask:
+    """Cells that, once withheld too, bring stray lines nearer to the core; none if nothing does."""
+    free = large & ~withheld
+    of_stray = stray[0][:, None] | stray[1]
+    between = (stray[0][:, None] & core[1]) | (core[0][:, None] & stray[1])
+    for candidates in (free & between, free & of_stray):
+        if candidates.any():
+            return _smallest_of_lines(people, candidates, stray)
+    # Only lines withheld whole are left: they touch the core once they hide where they are empty.
+    empty: Mask = people == ABSENT
+    return empty & between & ~withheld
+
+
+def _determined(withheld: Mask, candidates: Mask) -> Mask:
+    """The candidates that can be computed: bridges of the graph."""
+    edges = withheld.astype(np.int64)
+    # The squares that each withheld cell is a corner of: what lies on a cycle is no bridge.
+    squares = edges @ edges.T @ edges - edges.sum(1)[:, None] - edges.sum(0) + 1
+    found = np.zeros_like(withheld)
+    if (withheld & candidates & (squares == 0)).any():
+        for group, bucket in _bridges(withheld):
+            found[group, bucket] = True
+    return found & candidates
+
+
+def _bridges(withheld: Mask) -> list[tuple[int, int]]:
+    """The edges (group, bucket) on no cycle: Tarjan's search, depth first, with its own stack."""
+    width = len(withheld)
+    near = [np.flatnonzero(line) + width for line in withheld]
+    near += [np.flatnonzero(line) for line in withheld.T]
+    entered: dict[int, int] = {}
+    lowest: dict[int, int] = {}
+    found = []
+    for root in range(width):
+        if root in entered:
+            continue
+        entered[root] = lowest[root] = len(entered)
+        path = [(root, -1, iter(near[root].tolist()))]
+        while path:
+            line, before, others = path[-1]
+            for other in others:
+                if other not in entered:
+                    entered[other] = lowest[other] = len(entered)
+                    path.append((other, line, iter(near[other].tolist())))
+                    break
+                if other != before:
+                    lowest[line] = min(lowest[line], entered[other])
+            else:
+                path.pop()
+                if before >= 0:
+                    lowest[before] = min(lowest[before], lowest[line])
+                    if lowest[line] > entered[before]:
+                        found.append((min(line, before), max(line, before) - width))
+    return found
