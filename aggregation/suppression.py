@@ -18,6 +18,7 @@ Mask = NDArray[np.bool_]
 
 # In an array of people: no such cell, which means that nothing happened there.
 ABSENT = -1
+_FAR = 2**40
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -32,7 +33,10 @@ def withheld_of_table(people: People, hidden: Mask, k: int) -> Mask:
     withheld = present & (hidden | ~large)
     if not withheld.any():
         return withheld
-    withheld |= _smallest_of_lines(people, large & ~withheld, _lacking(present, large, withheld))
+    for axis in (1, 0):
+        free = large & ~withheld
+        lacking = _lacking(present, large, withheld)
+        withheld |= _least(_costs(people, free, withheld), lacking, axis)
     while (stray := _stray(present, large, withheld)) is not None:
         more = _joining(people, large, withheld, *stray)
         if not more.any():
@@ -63,14 +67,22 @@ def _lacking(present: Mask, large: Mask, withheld: Mask) -> Lines:
     )
 
 
-def _smallest_of_lines(people: People, candidates: Mask, lines: Lines) -> Mask:
-    """For each of the lines the candidate with the fewest people, where it has one."""
-    cost = np.where(candidates, people, _NEVER)
-    chosen = np.zeros_like(candidates)
-    groups, buckets = (np.flatnonzero(line) for line in lines)
-    chosen[groups, cost[groups].argmin(1)] = True
-    chosen[cost[:, buckets].argmin(0), buckets] = True
-    return chosen & candidates
+def _costs(people: People, candidates: Mask, withheld: Mask) -> People:
+    """What to rank candidates by: their people, but lines with something withheld come first."""
+    touched = withheld.any(1)[:, None] & withheld.any(0)
+    return np.where(candidates, people + np.where(touched, 0, _FAR), _NEVER)
+
+
+def _least(costs: People, lines: Lines, axis: int) -> Mask:
+    """In each of the groups (axis 1) or buckets (axis 0) the candidate that costs least, if any."""
+    chosen = np.zeros(costs.shape, np.bool_)
+    if axis:
+        groups = np.flatnonzero(lines[0])
+        chosen[groups, costs[groups].argmin(1)] = True
+    else:
+        buckets = np.flatnonzero(lines[1])
+        chosen[costs[:, buckets].argmin(0), buckets] = True
+    return chosen & (costs != _NEVER)
 
 
 def _stray(present: Mask, large: Mask, withheld: Mask) -> tuple[Lines, Lines] | None:
@@ -114,8 +126,10 @@ def _joining(people: People, large: Mask, withheld: Mask, core: Lines, stray: Li
     of_stray = stray[0][:, None] | stray[1]
     between = (stray[0][:, None] & core[1]) | (core[0][:, None] & stray[1])
     for candidates in (free & between, free & of_stray):
-        if candidates.any():
-            return _smallest_of_lines(people, candidates, stray)
+        costs = _costs(people, candidates, withheld)
+        for axis in (0, 1):
+            if (more := _least(costs, stray, axis)).any():
+                return more
     # Only lines withheld whole are left: they touch the core once they hide where they are empty.
     empty: Mask = people == ABSENT
     return empty & between & ~withheld
