@@ -1,14 +1,15 @@
 """Which cells of a table may leave: k-anonymity with complementary suppression. Pure.
 
 A table counts groups (the event names, or the values of a dimension) by buckets, at up to three
-levels: months, days, hours. A cell with people, but fewer than k of them, is small and withheld.
-Whoever has a line's total and all its cells but one has that one too, so others are withheld with
-it: until no sum that can be computed from what is released consists of small cells alone.
+levels: months, days, hours. A cell that counts something, but fewer than k people, is small and
+withheld. Whoever has a line's total and all its cells but one has that one too, so others are
+withheld with it: until no sum that can be computed from what is released has small cells alone.
 
 What is decided of a bucket depends on its whole day (hours) or month (days), never on the range
 that was asked for. docs/decisions/0024-what-is-withheld-besides-small-groups.md has the reasons.
 """
 
+from calendar import monthrange
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -90,7 +91,8 @@ def protect(grids: Sequence[Grid], k: int, parent: Protected | None = None) -> P
     for depth, grid in enumerate(grids):
         above = (wide[-1], released[-1]) if wide else None
         over = (parent.grids[depth], parent.released[depth]) if parent else None
-        grid = _widened(grid, above[0].groups if above else (), over[0].buckets if over else ())
+        buckets = over[0].buckets if over else _with_empty(grid.buckets, depth)
+        grid = _widened(grid, above[0].groups if above else (), buckets)
         totals = _totals(*over, grid.buckets) if over else None
         wide.append(grid)
         if k <= 1 or not grid.people.size:
@@ -107,6 +109,17 @@ _COARSER: dict[int, Callable[[datetime], datetime]] = {
     1: lambda day: day.replace(day=1),
     2: lambda hour: hour.replace(hour=0),
 }
+
+
+def _with_empty(buckets: Sequence[datetime], depth: int) -> Sequence[datetime]:
+    """All days of the months, or all hours of the days, that there are some of."""
+    if depth == 1:
+        months = {day.replace(day=1): monthrange(day.year, day.month)[1] for day in buckets}
+        return [month.replace(day=day + 1) for month, days in months.items() for day in range(days)]
+    if depth == 2:
+        days = {hour.replace(hour=0) for hour in buckets}
+        return [day.replace(hour=hour) for day in days for hour in range(24)]
+    return buckets
 
 
 def _widened(grid: Grid, groups: Iterable[str], buckets: Iterable[datetime]) -> Grid:
@@ -165,6 +178,7 @@ def _released_below(
     blocks = [coarser(bucket) for bucket in grid.buckets]
     starts = [at for at in range(len(blocks)) if at == 0 or blocks[at] != blocks[at - 1]]
     margins = _margins(*above, grid.groups, [blocks[at] for at in starts])
+    other = np.array([name == OTHER for name in grid.groups])
     released = np.ones(grid.people.shape, np.bool_)
     for margin, start, end in zip(margins.T, starts, [*starts[1:], len(blocks)], strict=True):
         part = slice(start, end)
@@ -172,13 +186,12 @@ def _released_below(
         if totals is None:
             released[:, part] = _released_of_series(people, margin, k)
         else:
-            other = np.array([name == OTHER for name in grid.groups])
             released[:, part] = _released_of_block(people, margin, totals[part], other, k)
     return released
 
 
 def _released_of_series(people: People, margin: People, k: int) -> Mask:
-    """What a series without a parent releases of one day or month."""
+    """What a series without a parent releases of one day or month; an array of one group."""
     if margin[0] == _WITHHELD:
         return np.zeros(people.shape, np.bool_)
     return ~withheld_of_line(people[0], k)[None, :]

@@ -1,13 +1,11 @@
 """Complementary suppression in one table of groups by buckets whose totals are all known. Pure.
 
-The table is seen as a graph: its lines (groups and buckets) are the nodes, what is withheld are
-the edges (Gusfield 1988). What can be computed from the totals and the released cells are the
-differences of potentials along edges. So give each withheld cell a direction, from its bucket to
-its group, and those with k people or more the other one too: a sum that can be computed contains
-small cells alone if, and only if, some small cell's edge lies on no directed cycle. The cells of
-one strongly connected part, the *core*, are therefore safe. A line outside of it is too if it is
-withheld *whole* and touches the core: any sum that has a part of it has all of it, or a cell of k
-people. docs/decisions/0024-what-is-withheld-besides-small-groups.md gives the argument.
+The table is a graph: its lines (groups and buckets) are the nodes, what is withheld are the edges
+(Gusfield 1988). An edge leads from its bucket to its group, and that of a large cell, of k people
+or more, back as well. No sum that can be computed has small cells alone if each of them lies on a
+directed cycle: so has every edge inside of one strongly connected part, here the *core*. What lies
+outside is safe too if it is a line that is withheld *whole* and touches the core. The argument is
+in docs/decisions/0024-what-is-withheld-besides-small-groups.md.
 """
 
 import numpy as np
@@ -15,9 +13,11 @@ from numpy.typing import NDArray
 
 People = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Lines = tuple[Mask, Mask]  # of groups, of buckets
 
 # In an array of people: no such cell, which means that nothing happened there.
 ABSENT = -1
+# What a cell costs more if withholding it touches another line, and that of none that can be.
 _FAR = 2**40
 _NEVER = np.iinfo(np.int64).max
 
@@ -25,8 +25,9 @@ _NEVER = np.iinfo(np.int64).max
 def withheld_of_table(people: People, hidden: Mask, k: int) -> Mask:
     """What to withhold of a table, `hidden` and all cells of fewer than k people among it.
 
-    Each line's total is taken as released, and as one of at least k people. No line is empty. An
-    absent cell is withheld only where nothing less helps: that it is empty mustn't be told then.
+    Each line's total is taken as released, and as one of at least k people. No line is empty.
+    Absent cells are withheld, so that nobody learns that they are empty, in lines withheld whole
+    (three events in three hours would be one in each), and else only where nothing less helps.
     """
     present: Mask = people != ABSENT
     large: Mask = people >= k
@@ -34,16 +35,18 @@ def withheld_of_table(people: People, hidden: Mask, k: int) -> Mask:
     if not withheld.any():
         return withheld
     for axis in (1, 0):
-        free = large & ~withheld
-        lacking = _lacking(present, large, withheld)
-        withheld |= _least(_costs(people, free, withheld), lacking, axis)
+        costs = _costs(people, large & ~withheld, withheld)
+        withheld |= _least(costs, _lacking(present, large, withheld), axis)
     while (stray := _stray(present, large, withheld)) is not None:
         more = _joining(people, large, withheld, *stray)
         if not more.any():
             return np.ones_like(present)
         withheld |= more
     # What can be computed anyway, and has enough people, may as well be told.
-    return withheld & ~_determined(withheld, large & ~hidden)
+    withheld &= ~_determined(withheld, large & ~hidden)
+    released = present & ~withheld
+    withheld |= ~np.any(released, 1)[:, None] | ~np.any(released, 0)
+    return withheld
 
 
 def withheld_of_line(people: People, k: int) -> Mask:
@@ -52,10 +55,8 @@ def withheld_of_line(people: People, k: int) -> Mask:
     withheld: Mask = (people != ABSENT) & ~large
     if withheld.any() and large.any():
         withheld[np.argmin(np.where(large, people, _NEVER))] = True
-    return withheld
-
-
-Lines = tuple[Mask, Mask]  # of groups, of buckets
+    whole = withheld.any() and not (large & ~withheld).any()
+    return np.ones_like(withheld) if whole else withheld
 
 
 def _lacking(present: Mask, large: Mask, withheld: Mask) -> Lines:
@@ -69,7 +70,7 @@ def _lacking(present: Mask, large: Mask, withheld: Mask) -> Lines:
 
 def _costs(people: People, candidates: Mask, withheld: Mask) -> People:
     """What to rank candidates by: their people, but lines with something withheld come first."""
-    touched = withheld.any(1)[:, None] & withheld.any(0)
+    touched = np.any(withheld, 1)[:, None] & np.any(withheld, 0)
     return np.where(candidates, people + np.where(touched, 0, _FAR), _NEVER)
 
 
@@ -82,7 +83,8 @@ def _least(costs: People, lines: Lines, axis: int) -> Mask:
     else:
         buckets = np.flatnonzero(lines[1])
         chosen[costs[:, buckets].argmin(0), buckets] = True
-    return chosen & (costs != _NEVER)
+    possible: Mask = costs != _NEVER
+    return chosen & possible
 
 
 def _stray(present: Mask, large: Mask, withheld: Mask) -> tuple[Lines, Lines] | None:

@@ -157,9 +157,16 @@ def test_a_threshold_of_one_withholds_nothing() -> None:
 
 
 def test_what_is_empty_is_told_where_it_gives_nothing_away() -> None:
-    tells = released(masks(table({"a": "99.", "b": "24.", "c": "9.9"}), 3)[1])
+    tells = released(masks(table({"a": "99.9", "b": "2499", "c": "9999"}), 3)[1])
     assert tells[2, "a", FIRST + timedelta(hours=2)]
-    assert tells[2, "b", FIRST + timedelta(hours=2)]
+
+
+def test_events_that_are_as_many_as_their_hours_are_not_one_in_each() -> None:
+    _, groups = masks(table({"a": "1.1.1", "b": "99999", "c": "88888"}), 3)
+    assert not any(released(groups)[2, "a", FIRST + timedelta(hours=hour)] for hour in range(5))
+    alone = table({"a": "1.1.1|99999"})
+    tells = released(protect(alone.grids(TOTAL), 3))
+    assert not any(tells[2, TOTAL, FIRST + timedelta(hours=hour)] for hour in range(5))
 
 
 def test_what_is_empty_is_not_told_where_that_gives_something_away() -> None:
@@ -204,7 +211,7 @@ def test_hours_of_a_day_that_is_not_rolled_up_yet_are_protected_as_if_it_were_re
     nothing = Grid.of([])
     total = protect([total_grids[0], nothing, total_grids[2]], 3)
     tells = released(protect([grids[0], nothing, grids[2]], 3, total))
-    told = {named(*cell) for cell, tell in tells.items() if tell and cell[0] == 2}
+    told = {named(*cell) for cell in tells if tells[cell] and cell[0] == 2 and attacked.seen(cell)}
     assert told == {"a 29:01", "b 29:01"}
 
 
