@@ -141,7 +141,7 @@ def _determined(withheld: Mask, candidates: Mask) -> Mask:
     """The candidates that can be computed: bridges of the graph."""
     edges = withheld.astype(np.int64)
     # The squares that each withheld cell is a corner of: what lies on a cycle is no bridge.
-    squares = edges @ edges.T @ edges - edges.sum(1)[:, None] - edges.sum(0) + 1
+    squares = edges @ (edges.T @ edges) - edges.sum(1)[:, None] - edges.sum(0) + 1
     found = np.zeros_like(withheld)
     if (withheld & candidates & (squares == 0)).any():
         for group, bucket in _bridges(withheld):
