@@ -1,10 +1,15 @@
 """What is counted, for whom it may be shown, and which counts have to be made anew."""
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+from aggregation import dimensions
 from ingest.models import Project
+
+# What the counts by name are called beside the declared dimensions.
+RESERVED = ("event",)
 
 
 class Kind(models.TextChoices):
@@ -42,11 +47,37 @@ class Dimension(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["project", "name"], name="dimension_once_a_project"),
+            models.UniqueConstraint(
+                fields=["project", "name"],
+                name="dimension_once_a_project",
+                violation_error_message="The project has a dimension of this name already.",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if self.name in RESERVED:
+            raise ValidationError({"name": f"“{self.name}” is what counts by name are called."})
+        try:
+            dimensions.check(self.path)
+        except dimensions.InvalidPath as error:
+            raise ValidationError({"path": str(error)}) from None
+        others = Dimension.objects.filter(project_id=self.project_id).exclude(pk=self.pk)
+        if self.project_id and others.count() >= self.MOST:
+            raise ValidationError(
+                f"A project has {self.MOST} dimensions at most: delete one first."
+            )
+
+
+class Counting(Project):
+    """A project, as what its dimensions and policy hang on in the admin: no table of its own."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view", "change")
+        verbose_name = verbose_name_plural = "counting"
 
 
 class Policy(models.Model):
@@ -61,7 +92,8 @@ class Policy(models.Model):
     threshold = models.PositiveSmallIntegerField(
         default=5,
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
-        help_text="Groups of fewer people are withheld. 1 shows everything.",
+        help_text="Groups of fewer people are withheld; 1 shows everything. Lowering it goes into "
+        "the audit log.",
     )
     event_days = models.PositiveSmallIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1)],

@@ -58,6 +58,12 @@ SIDEBAR: dict[str, tuple[Entry, ...]] = {
     ),
     "Set-up": (
         Entry("Projects", "inventory_2", "ingest_project_changelist", "ingest.view_project"),
+        Entry(
+            "Counting",
+            "calculate",
+            "aggregation_counting_changelist",
+            "aggregation.view_counting",
+        ),
         Entry("API keys", "key", "ingest_apikey_changelist", "ingest.view_apikey"),
         Entry(
             "Schedules",

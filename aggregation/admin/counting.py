@@ -1,0 +1,102 @@
+"""By what a project's events are counted, how few people are shown, and how long data is kept."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from aggregation.models import Counting, Dimension, Policy
+from ingest.admin.lists import NOTHING
+from ingest.models import Project
+from privacy import audit
+from telemetry_site.pages import ModelAdmin, operator
+
+if TYPE_CHECKING:
+    from django.contrib.admin import StackedInline, TabularInline
+else:
+    from unfold.admin import StackedInline, TabularInline
+
+
+class OfAProject:
+    """Who may look at the page sees all of it, and who may change it changes all of it."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.user.has_perm("aggregation.view_counting")
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.user.has_perm("aggregation.change_counting")
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_change_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_change_permission(request)
+
+
+class DimensionInline(OfAProject, TabularInline):
+    model = Dimension
+    extra = 0
+    max_num = Dimension.MOST
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        return super().get_formset(request, obj, validate_max=True, **kwargs)
+
+
+class PolicyInline(OfAProject, StackedInline):
+    model = Policy
+    verbose_name_plural = "policy"
+    can_delete = False
+    min_num = max_num = 1
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        return super().get_formset(request, obj, validate_max=True, **kwargs)
+
+
+@admin.register(Counting)
+class CountingAdmin(OfAProject, ModelAdmin):
+    empty = "There is no project yet. Each has dimensions and a policy of its own."
+    list_display = ("slug", "name", "counted_by", "threshold")
+    search_fields = ("slug", "name")
+    ordering = ("slug",)
+    fields = readonly_fields = ("slug", "name")
+    inlines = (DimensionInline, PolicyInline)
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        found = super().get_queryset(request)
+        return found.select_related("policy").prefetch_related("dimensions")
+
+    @admin.display(description="counted by")
+    def counted_by(self, project: Project) -> str:
+        names = sorted(dimension.name for dimension in project.dimensions.all())
+        return ", ".join(names) or NOTHING
+
+    @admin.display(description="fewest people shown")
+    def threshold(self, project: Project) -> int:
+        return _threshold(getattr(project, "policy", None))
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Whoever shows smaller groups is on record."""
+        project = form.instance.pk
+        before = _threshold(Policy.objects.filter(pk=project).first())
+        super().save_related(request, form, formsets, change)
+        after = _threshold(Policy.objects.filter(pk=project).first())
+        if after < before:
+            audit.record(
+                "threshold.lowered",
+                operator(request),
+                project_id=project,
+                before=before,
+                after=after,
+            )
+
+
+def _threshold(policy: Policy | None) -> int:
+    """What holds for a project; without a policy of its own the default."""
+    return (policy or Policy()).threshold

@@ -1,0 +1,129 @@
+"""Dimensions and policy in the admin: who changes them, what is refused, what is on record."""
+
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+
+from aggregation.models import Dimension, Policy
+from privacy.models import AuditEntry
+from tests.harness import Project, Service
+from tests.ingest.traces import project_id
+from tests.people import ROLES, logged_in
+
+LIST = "/admin/aggregation/counting/"
+MAY = {"operator", "admin"}
+
+
+@pytest.fixture
+def operator(service: Service) -> Client:
+    return logged_in("operator")
+
+
+def page_of(project: Project) -> str:
+    return f"{LIST}{project_id(project)}/change/"
+
+
+def save(client: Client, project: Project, *dimensions: dict[str, Any], **policy: Any) -> Any:
+    """What the page answers; dimensions that have an `id` are there already."""
+    pk = project_id(project)
+    there = [dimension for dimension in dimensions if "id" in dimension]
+    fields: dict[str, Any] = {
+        "dimensions-TOTAL_FORMS": len(dimensions),
+        "dimensions-INITIAL_FORMS": len(there),
+        "policy-TOTAL_FORMS": 1,
+        "policy-INITIAL_FORMS": Policy.objects.filter(pk=pk).count(),
+        "policy-0-project": pk,
+        "policy-0-threshold": policy.get("threshold", 5),
+        "policy-0-event_days": policy.get("event_days", ""),
+        "policy-0-point_days": policy.get("point_days", ""),
+    }
+    for number, dimension in enumerate(dimensions):
+        whole = {"project": pk, "name": "n", "path": "level", "event": "", **dimension}
+        fields |= {f"dimensions-{number}-{name}": value for name, value in whole.items()}
+    return client.post(page_of(project), fields, follow=True)
+
+
+def of(project: Project) -> list[tuple[str, str, str]]:
+    found = Dimension.objects.filter(project_id=project_id(project)).order_by("pk")
+    return list(found.values_list("name", "path", "event"))
+
+
+def entries(project: Project) -> list[dict[str, Any]]:
+    found = AuditEntry.objects.filter(project_id=project_id(project), action="threshold.lowered")
+    return list(found.order_by("number").values_list("details", flat=True))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_who_may_change_a_project_may_change_what_it_counts_by(
+    project: Project, service: Service, role: str
+) -> None:
+    client = logged_in(role)
+    assert project.project in client.get(LIST).text
+    page = client.get(page_of(project))
+    assert page.status_code == 200
+    assert ('name="_save"' in page.text) == (role in MAY)
+    answer = save(client, project, {"name": "version", "path": "client_version"}, threshold=10)
+    assert answer.status_code == (200 if role in MAY else 403)
+    assert of(project) == ([("version", "client_version", "")] if role in MAY else [])
+    assert Policy.objects.filter(pk=project_id(project)).exists() == (role in MAY)
+
+
+def test_dimensions_are_added_changed_and_taken_away(project: Project, operator: Client) -> None:
+    save(operator, project, {"name": "v", "path": "client_version"}, {"path": "properties.plugin"})
+    first, second = Dimension.objects.filter(project_id=project_id(project)).order_by("pk")
+    save(
+        operator,
+        project,
+        {"id": first.pk, "name": "v", "path": "client_version", "DELETE": "on"},
+        {"id": second.pk, "path": "properties.plugin", "event": "loaded"},
+    )
+    assert of(project) == [("n", "properties.plugin", "loaded")]
+    assert "n" in operator.get(LIST, {"q": project.project}).text
+    assert LogEntry.objects.filter(object_id=project_id(project), user__isnull=False).count() == 2
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "sentence"),
+    [
+        ([{"path": "properties.userId"}], "tells persons, devices or sessions apart"),
+        ([{"path": "message"}], "A path is one of"),
+        ([{"name": "event"}], "counts by name"),
+        ([{}, {}], "duplicate"),
+        ([{"name": f"n{number}"} for number in range(6)], "at most 5"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_saved(
+    project: Project, operator: Client, dimensions: list[dict[str, Any]], sentence: str
+) -> None:
+    answer = save(operator, project, *dimensions)
+    assert answer.status_code == 200
+    assert sentence in answer.text
+    assert of(project) == []
+
+
+def test_a_threshold_that_is_lowered_is_in_the_audit_log(
+    project: Project, operator: Client
+) -> None:
+    for threshold in (10, 10, 7, 5, 6):
+        save(operator, project, threshold=threshold)
+    assert entries(project) == [{"before": 10, "after": 7}, {"before": 7, "after": 5}]
+    assert Policy.objects.get(pk=project_id(project)).threshold == 6
+
+
+@pytest.mark.parametrize("policy", [{"threshold": 0}, {"threshold": 1001}, {"event_days": 0}])
+def test_a_policy_has_bounds(project: Project, operator: Client, policy: dict[str, int]) -> None:
+    answer = save(operator, project, **policy)
+    assert "Ensure this value is" in answer.text
+    assert not Policy.objects.filter(pk=project_id(project)).exists()
+
+
+def test_the_first_threshold_is_lower_than_the_default(project: Project, operator: Client) -> None:
+    save(operator, project, threshold=2)
+    assert entries(project) == [{"before": 5, "after": 2}]
+
+
+def test_the_projects_page_leads_there(project: Project, operator: Client) -> None:
+    page = operator.get(f"/admin/ingest/project/{project_id(project)}/change/")
+    assert page_of(project) in page.text
