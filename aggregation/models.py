@@ -103,12 +103,34 @@ class Policy(models.Model):
         null=True, blank=True, validators=[MinValueValidator(1)],
         help_text="Days that measurements are kept, where that is less than the instance's.",
     )  # fmt: skip
+    # Whatever is older is deleted, and of events what is counted by the hour with it.
+    events_from = models.DateField(null=True, editable=False)
+    points_from = models.DateField(null=True, editable=False)
 
     class Meta:
         verbose_name_plural = "policies"
 
     def __str__(self) -> str:
         return str(self.project)
+
+
+class Seal(models.Model):
+    """That what is counted of a month, and of its days, can't change any more.
+
+    Its raw data is gone. `wiped` once no sketch and no group of few people is left of it.
+    """
+
+    pk = models.CompositePrimaryKey("project", "kind", "month")
+    project = models.ForeignKey(Project, on_delete=models.DO_NOTHING, db_constraint=False)
+    kind = models.CharField(max_length=10, choices=Kind)
+    month = models.DateTimeField(help_text="Its first moment.")
+    wiped = models.BooleanField(default=False)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{Kind(self.kind).label.lower()} of {self.month:%Y-%m}, {self.project.slug}"
 
 
 class DirtyMark(models.Model):

@@ -1,8 +1,9 @@
 """Celery's way in: what is left when the time is over waits for the schedule's next run."""
 
 import logging
+import time
 
-from aggregation import rollups
+from aggregation import retention, rollups
 from aggregation.models import Level
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
@@ -12,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 HOURS_SECONDS = 45
 DAYS_SECONDS = 240
+RETENTION_SECONDS = 600
 
 
 # One hour of many events may take far longer than all others.
@@ -25,6 +27,16 @@ def roll_up_hours() -> None:
 def roll_up_days() -> None:
     """Make the days that are dirty, and the months."""
     _roll_up((Level.DAY, Level.MONTH), DAYS_SECONDS)
+
+
+@app.task(soft_time_limit=900, time_limit=930)
+def apply_retention() -> None:
+    """Delete and seal what is past its time, other than partitions; the next run does the rest."""
+    deadline = time.monotonic() + RETENTION_SECONDS
+    for done in retention.apply():
+        logger.debug("%s", done)
+        if time.monotonic() > deadline:
+            break
 
 
 def _roll_up(levels: tuple[Level, ...], seconds: float) -> None:

@@ -1,5 +1,5 @@
-"""Erasing one person from what is stored and what waits: the only code that deletes events and
-points.
+"""Erasing one person from what is stored and what waits, and one project's days whose retention is
+over: the only code that deletes events and points.
 
 Each chunk is a short transaction of its own: whoever is killed leaves the rest to be found again.
 What a person's sessions lead to goes first; the person's own records, which say whose the sessions
@@ -255,6 +255,36 @@ def _unless_dropped() -> Iterator[None]:
     except ProgrammingError as error:
         if not isinstance(error.__cause__, psycopg.errors.UndefinedTable):
             raise
+
+
+# --- what is past its project's retention ---
+
+
+def expire(project_id: int, table: partitions.Partitioned, day: date) -> Iterator[int]:
+    """Delete what a project has in a day, in chunks; the rows of each. Nothing is marked: what was
+    counted of the day stays."""
+    statement = sql.SQL("""
+        WITH expired AS (
+            DELETE FROM {day} WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM {day} WHERE project_id = %s LIMIT {chunk}
+            )) RETURNING 1
+        ) SELECT count(*) FROM expired
+    """)
+    name = sql.Identifier(partitions.SCHEMA, table.partition(day))
+    rows = CHUNK
+    while rows == CHUNK:
+        rows = 0
+        with _unless_dropped(), transaction.atomic():
+            rows = _run(statement.format(day=name, chunk=sql.Literal(CHUNK)), [project_id])
+        if rows:
+            yield rows
+
+
+def count_of_day(project_id: int, table: partitions.Partitioned, day: date) -> int:
+    """How many rows a project has in a day."""
+    name = sql.Identifier(partitions.SCHEMA, table.partition(day))
+    statement = sql.SQL("SELECT count(*) FROM {} WHERE project_id = %s").format(name)
+    return sum(count for (count,) in _read(statement, [project_id]))
 
 
 # --- what waits, and what is dead ---

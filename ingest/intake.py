@@ -181,7 +181,7 @@ def _canonical(
     would still lie in the future happened now, and so did what names no time.
     """
     now = microseconds(received_at)
-    oldest = now - _days_taken() * 86_400_000_000
+    oldest = {kind: now - _days_taken(kind) * 86_400_000_000 for kind in (Record, Point)}
     ahead = _clock_ahead(decoded.sent_at, received_at)
     subject, session = cache(pseudonyms.subject), cache(pseudonyms.session)
     stored: list[StoredRecord | StoredPoint] = []
@@ -189,7 +189,7 @@ def _canonical(
     for record in decoded.records:
         moment = record.occurred_at
         occurred = now if moment is None else min(microseconds(moment) - ahead, now)
-        if occurred < oldest:
+        if occurred < oldest[type(record)]:
             too_old[record.position] = _too_old(record)
             continue
         user = subject(record.user_id) if record.user_id is not None else None
@@ -234,8 +234,10 @@ def _stored_point(point: Point, occurred: int, subject: bytes | None) -> StoredP
     )
 
 
-def _days_taken() -> int:
-    return min(settings.MAX_AGE_DAYS, settings.EVENT_RETENTION_DAYS)
+def _days_taken(kind: type[Record | Point]) -> int:
+    """How old something may be that arrives: what is past its retention would be lost anyway."""
+    kept = settings.METRIC_RETENTION_DAYS if kind is Point else settings.EVENT_RETENTION_DAYS
+    return min(settings.MAX_AGE_DAYS, kept)
 
 
 def _clock_ahead(sent_at: datetime | None, received_at: datetime) -> int:
@@ -247,9 +249,9 @@ def _clock_ahead(sent_at: datetime | None, received_at: datetime) -> int:
 
 
 def _too_old(record: Record | Point) -> Rejection:
-    return Rejection(
-        record.position, "too_old", f"timestamp is more than {_days_taken()} days ago", "timestamp"
-    )
+    days = _days_taken(type(record))
+    ago = f"{days} days" if days > 1 else "a day"
+    return Rejection(record.position, "too_old", f"timestamp is more than {ago} ago", "timestamp")
 
 
 def _digest(records: Sequence[Record | Point], pseudonyms: Pseudonyms) -> uuid.UUID | None:

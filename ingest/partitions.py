@@ -146,10 +146,38 @@ def days(table: Partitioned) -> list[sql.Identifier]:
     return [sql.Identifier(SCHEMA, name) for name, *_ in _days(connection.connection, table)]
 
 
+def days_there(table: Partitioned) -> list[date]:
+    """The same as dates."""
+    connection = connections["default"]
+    connection.ensure_connection()
+    return [table.day(name) for name, *_ in _days(connection.connection, table)]
+
+
+def past_their_time() -> list[tuple[str, bool]]:
+    """The days that `maintain` would drop, and those it keeps since there is work left on them:
+    name, whether it goes."""
+    connection = connections["default"]
+    connection.ensure_connection()
+    found = []
+    for table in TABLES:
+        last = _last_to_drop(table, timezone.now().date())
+        names = [name for name, *_ in _days(connection.connection, table)]
+        found += [
+            (name, _is_settled(connection.connection, table, name))
+            for name in names
+            if table.day(name) <= last
+        ]
+    return found
+
+
 def _maintain(connection: psycopg.Connection[Any], table: Partitioned, today: date) -> None:
     for offset in range(-min(table.behind, table.keep), DAYS_AHEAD + 1):
         _make(connection, table, today + timedelta(days=offset))
-    _expire(connection, table, today - timedelta(days=table.keep + 1))
+    _expire(connection, table, _last_to_drop(table, today))
+
+
+def _last_to_drop(table: Partitioned, today: date) -> date:
+    return today - timedelta(days=table.keep + 1)
 
 
 def missing(days: Iterable[date]) -> list[str]:
@@ -270,11 +298,18 @@ _DIRTY: LiteralString = """
     SELECT FROM aggregation_dirtymark WHERE kind = '{kind}' AND level <= {level}
         AND bucket >= {{start}} AND bucket < {{end}}
 """
+# Persons whose hours are still to be marked.
+_PERSONS: LiteralString = """
+    UNION ALL SELECT FROM aggregation_dirtyperson AS person WHERE EXISTS (
+        SELECT FROM {partition} AS raw
+        WHERE raw.project_id = person.project_id AND raw.subject = person.subject
+    )
+"""
 # What still has to be done with a day before it may go.
 _UNSETTLED: dict[str, LiteralString] = {
     LEDGER.table: "SELECT FROM {partition} WHERE state = 'received'",
-    EVENTS.table: _DIRTY.format(kind="events", level="0"),
-    POINTS.table: _DIRTY.format(kind="points", level="0"),
+    EVENTS.table: _DIRTY.format(kind="events", level="0") + _PERSONS,
+    POINTS.table: _DIRTY.format(kind="points", level="0") + _PERSONS,
     EVENT_HOURS.table: _DIRTY.format(kind="events", level="1"),
     METRIC_HOURS.table: _DIRTY.format(kind="points", level="1"),
 }

@@ -21,7 +21,7 @@ Count = Callable[[Person, datetime], int]
 
 RETENTION = "`TELEMETRY_{}_RETENTION_DAYS` ({} days)"
 EVENTS_KEPT = RETENTION.format("EVENT", 90)
-METRICS_KEPT = RETENTION.format("METRIC", 90)
+METRICS_KEPT = "`TELEMETRY_METRIC_RETENTION_DAYS` (1: today and yesterday)"
 LEDGER_KEPT = RETENTION.format("LEDGER", 31)
 ACCOUNT = "until an administrator deletes the account"
 
@@ -284,8 +284,8 @@ OPERATORS = (
 
 _COUNTS = (
     "Counts over everybody, and sketches that tell how many people they are of. They are made anew "
-    "without a person who asks for erasure; from when on that can't be done any more they have no "
-    "sketches, nor a group of few people."
+    "without a person who asks for erasure. A month after that can't be done any more, at the "
+    "latest, they have no sketches, nor a group of few people."
 )
 _EVENT_LEVELS = ("EventHour", "EventDay", "EventMonth")
 _EVENT_COUNTS = (
@@ -316,7 +316,12 @@ NOBODYS = (
     ),
     Store("ingest.Attempt", "Numbers of batches.", "id batches started_at"),
     Store("aggregation.Dimension", "Settings.", "id project name path event"),
-    Store("aggregation.Policy", "Settings.", "project threshold event_days point_days"),
+    Store("aggregation.Seal", "Months that can't change.", "project kind month wiped"),
+    Store(
+        "aggregation.Policy",
+        "Settings, and since when a project's data is kept.",
+        "project threshold event_days point_days events_from points_from",
+    ),
     Store(
         "aggregation.DirtyMark",
         "Hours, days and months that have to be counted anew.",
@@ -378,7 +383,8 @@ NOT_REACHED = (
     "After one is restored, erasures since then are replayed from the list of tombstones.",
     "Files on the database's disk, until PostgreSQL uses their space again (VACUUM), and its log "
     "of changes, until its next checkpoints.",
-    "Sums over many persons, in which nobody can be told apart.",
+    "Sums over many persons, in which nobody can be told apart. Those whose raw data is gone can't "
+    "be made anew without the person; within a month they lose the sketches of whom they are of.",
     "What was forwarded to other services: they have to be asked.",
     "Copies that the person was given.",
     "Records that name no user: nothing leads from them to a person, but for those of a session "

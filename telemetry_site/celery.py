@@ -101,6 +101,13 @@ SCHEDULES = (
         queue="rollup",
     ),
     Schedule(
+        "apply retention",
+        "aggregation.tasks.apply_retention",
+        3600,
+        "Deletes what projects don't keep and old days, and seals months whose raw data is gone.",
+        queue="rollup",
+    ),
+    Schedule(
         "erase from the dead",
         "privacy.tasks.erase_from_the_dead",
         3600,

@@ -269,9 +269,10 @@ RATELIMIT_USE_CACHE = "ratelimit"
 # --- Storage and retention -----------------------------------------------------------------------
 
 EVENT_RETENTION_DAYS = env_int("TELEMETRY_EVENT_RETENTION_DAYS", 90, least=1)
-METRIC_RETENTION_DAYS = env_int("TELEMETRY_METRIC_RETENTION_DAYS", 90, least=1)
+# A day counts from its end on: 1 is today and yesterday, 24 hours at least.
+METRIC_RETENTION_DAYS = env_int("TELEMETRY_METRIC_RETENTION_DAYS", 1, least=1)
 # Of measurements' hours. Events' hours are kept as long as the events.
-METRIC_HOUR_RETENTION_DAYS = env_int("TELEMETRY_METRIC_HOUR_RETENTION_DAYS", 90, least=1)
+METRIC_HOUR_RETENTION_DAYS = env_int("TELEMETRY_METRIC_HOUR_RETENTION_DAYS", 30, least=1)
 # Of days, both events' and measurements'. Months are kept for ever.
 DAY_RETENTION_DAYS = env_int("TELEMETRY_DAY_RETENTION_DAYS", 366, least=93)
 LEDGER_RETENTION_DAYS = env_int("TELEMETRY_LEDGER_RETENTION_DAYS", 31, least=31)

@@ -123,7 +123,8 @@ SNAPSHOT = schema(
 
 # --- examples ---
 
-_TIME = f"{EXAMPLE_DAY}T10:30:00Z"
+# Measurements of more than a day ago are refused.
+_TIME = f"{EXAMPLE_DAY}T23:59:59Z"
 METRICS_EXAMPLES = examples(
     batch={
         "node_id": "eu-1",
