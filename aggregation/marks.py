@@ -17,6 +17,8 @@ from ingest.partitions import Partitioned
 # after so many seconds.
 PATIENCE = 20
 LEAST_SECONDS = 60
+# Whoever asks what waits looks at so many: a scrape must not take long because there is much to do.
+MOST_MARKS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,23 @@ class Seen:
     ids: list[int]
     erasing: bool
     marked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The dirty buckets of a level, and for how long one could have been made that is over."""
+
+    buckets: int
+    seconds: float
+
+
+def backlog() -> dict[Level, Backlog]:
+    """What waits to be made, by level. Of very many marks the oldest are looked at."""
+    given = {"patience": PATIENCE, "least": LEAST_SECONDS, "most": MOST_MARKS}
+    with connection.cursor() as cursor:
+        cursor.execute(_BACKLOG, given)
+        found = {level: Backlog(count, seconds) for level, count, seconds in cursor.fetchall()}
+    return {level: found.get(level, Backlog(0, 0.0)) for level in Level}
 
 
 def due(level: Level, most: int) -> list[Bucket]:
@@ -126,6 +145,25 @@ _DUE = """
     WHERE built.built_at IS NULL OR clock_timestamp() >= built.built_at
         + make_interval(secs => greatest(%(least)s, %(patience)s * built.seconds))
     ORDER BY dirty.since, dirty.bucket LIMIT %(most)s
+"""
+# The open hour, day and month are dirty nearly always.
+_BACKLOG = """
+    SELECT level, count(*), coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(since)
+        FILTER (WHERE bucket < date_trunc(
+            CASE level WHEN 0 THEN 'hour' WHEN 1 THEN 'day' ELSE 'month' END, now(), 'UTC'
+        ))))::float8, 0)
+    FROM (
+        SELECT dirty.level, dirty.bucket, greatest(dirty.since, built.built_at
+            + make_interval(secs => greatest(%(least)s, %(patience)s * built.seconds))) AS since
+        FROM (
+            SELECT project_id, kind, level, bucket, min(marked_at) AS since
+            FROM (SELECT * FROM aggregation_dirtymark ORDER BY id LIMIT %(most)s) AS oldest
+            GROUP BY project_id, kind, level, bucket
+        ) AS dirty
+        LEFT JOIN aggregation_build AS built
+            ON built.project_id = dirty.project_id AND built.kind = dirty.kind
+                AND built.level = dirty.level AND built.bucket = dirty.bucket
+    ) AS waiting GROUP BY level
 """
 _BUILT = """
     INSERT INTO aggregation_build (project_id, kind, level, bucket, built_at, seconds)

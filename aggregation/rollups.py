@@ -21,6 +21,7 @@ from aggregation import event_rollups, marks, metric_rollups, retention
 from aggregation.definitions import TABLES, Bucket
 from aggregation.models import EventBucket, Kind, Level, MetricBucket
 from ingest import prepared
+from telemetry_site.monitoring import instruments
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ def make(bucket: Bucket) -> bool:
         with transaction.atomic():
             _replace(bucket, made)
             marks.settle(bucket, seen, time.monotonic() - started)
+        instruments.rollups(bucket.level.name.lower()).inc()
     return True
 
 

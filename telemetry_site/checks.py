@@ -17,6 +17,8 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
+from aggregation import marks
+from aggregation.models import Level
 from ingest import backlog, partitions
 from ingest.nudges import QUEUE
 from ingest.tasks import WORKER_LEASE
@@ -32,6 +34,13 @@ PATIENCE_SECONDS = 3.0
 DAYS_NEEDED = 2
 # An erasure that is due for longer is late.
 ERASURE_LATE = timedelta(hours=1)
+# A rollup that could have been made for so long is late. Days and months are looked at every 15
+# minutes, and wait for their hours before.
+ROLLUPS_LATE = {
+    Level.HOUR: timedelta(minutes=15),
+    Level.DAY: timedelta(minutes=45),
+    Level.MONTH: timedelta(minutes=45),
+}
 # So many batches before the oldest waiting one tell whether storing goes on.
 _STORED_BEFORE = 200
 
@@ -133,6 +142,17 @@ def _erasures() -> Finding:
     return Finding(True, "none is late")
 
 
+def _rollups() -> Finding:
+    """Whether what is stored is counted in time."""
+    found = marks.backlog()
+    late = [
+        f"{level.name.lower()}s: {found[level].buckets:,} dirty, for {found[level].seconds:.0f} s"
+        for level, patience in ROLLUPS_LATE.items()
+        if found[level].seconds > patience.total_seconds()
+    ]
+    return Finding(not late, "; ".join(late) or "none is late")
+
+
 def _worker() -> Finding:
     if pause := _pause():
         return Finding(
@@ -213,6 +233,11 @@ CHECKS: dict[str, Check] = {
         _erasures,
         "The request in the admin says why it failed; one that is late wants a worker of the "
         "queue “privacy”.",
+    ),
+    "rollups": Check(
+        _rollups,
+        "Look for “rollup” in the log, and in Queues whether its worker runs. After an import or a "
+        "new version it has much to do: it catches up, the oldest first.",
     ),
 }
 

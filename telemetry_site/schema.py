@@ -126,6 +126,7 @@ _FINE = {
     "worker": {"ok": True, "detail": "runs"},
     "beat": {"ok": True, "detail": "runs the schedules"},
     "erasures": {"ok": True, "detail": "none is late"},
+    "rollups": {"ok": True, "detail": "none is late"},
 }
 _FULL = {
     "ok": False,

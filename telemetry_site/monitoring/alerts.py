@@ -139,6 +139,13 @@ ALERTS = (
         "Persons' data could not be gathered: {{ $value }} exports failed.",
     ),
     Alert(
+        "TelemetryRollupsLate",
+        _check("rollups"),
+        "5m",
+        WARNING,
+        "Counts by the hour, day or month are behind: answers tell until when they are complete.",
+    ),
+    Alert(
         "TelemetryServerErrors",
         'sum(rate(telemetry_requests_total{status=~"5.."}[5m])) '
         "/ sum(rate(telemetry_requests_total[5m])) > 0.01",

@@ -21,6 +21,7 @@ from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from aggregation import marks
 from ingest import backlog, partitions
 from privacy.models import DeletionRequest, ExportRequest
 from telemetry_site import presence, queues
@@ -74,6 +75,17 @@ def _exports() -> list[Figure]:
         ("telemetry_exports_oldest_seconds", (), max(0.0, age)),
         ("telemetry_exports_failed", (), failed.count()),
     ]
+
+
+def _rollups() -> list[Figure]:
+    found: list[Figure] = []
+    for level, waiting in marks.backlog().items():
+        name = level.name.lower()
+        found += [
+            ("telemetry_rollups_dirty", (name,), waiting.buckets),
+            ("telemetry_rollups_oldest_seconds", (name,), waiting.seconds),
+        ]
+    return found
 
 
 def _pauses() -> list[Figure]:
@@ -172,7 +184,7 @@ class _Asker:
 def _ask_the_database() -> list[Figure]:
     close_old_connections()
     with _short_statements():
-        return [*_ledger(), *_partitions(), *_pauses(), *_erasures(), *_exports()]
+        return [*_ledger(), *_partitions(), *_pauses(), *_erasures(), *_exports(), *_rollups()]
 
 
 def _ask_the_broker() -> list[Figure]:

@@ -272,6 +272,34 @@ _ALL = (
         "Exports that failed after all attempts in the last day.",
         asked=True,
     ),
+    # --- rollups ---
+    Metric(
+        "telemetry_rollups_total", COUNTER, ("level",), "buckets",
+        "Buckets (hour, day, month) that were counted anew.",
+        (
+            Panel("Rollups", "Buckets counted anew", "short",
+                  _rate("telemetry_rollups_total", "level", "{{level}}")),
+        ),
+    ),
+    Metric(
+        "telemetry_rollups_dirty", GAUGE, ("level",), "buckets",
+        "Buckets that have to be counted anew, of the oldest 100,000 marks; the open ones are "
+        "nearly always dirty.",
+        (
+            Panel("Rollups", "Dirty buckets", "short",
+                  (("max by (level) (telemetry_rollups_dirty)", "{{level}}"),)),
+        ),
+        asked=True,
+    ),
+    Metric(
+        "telemetry_rollups_oldest_seconds", GAUGE, ("level",), "seconds",
+        "For how long the oldest of them could have been counted, the open ones aside.",
+        (
+            Panel("Rollups", "Age of the oldest dirty bucket", "s",
+                  (("max by (level) (telemetry_rollups_oldest_seconds)", "{{level}}"),)),
+        ),
+        asked=True,
+    ),
     # --- health ---
     Metric(
         "telemetry_check_ok", GAUGE, ("check",), "",
