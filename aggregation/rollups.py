@@ -20,7 +20,7 @@ from psycopg.types.json import JsonbDumper
 from aggregation import event_rollups, marks, metric_rollups, retention
 from aggregation.definitions import TABLES, Bucket
 from aggregation.models import EventBucket, Kind, Level, MetricBucket
-from ingest import prepared
+from ingest import partitions, prepared
 from telemetry_site.monitoring import instruments
 
 logger = logging.getLogger(__name__)
@@ -70,11 +70,20 @@ def make(bucket: Bucket) -> bool:
             return True
         started = time.monotonic()
         made = (FROM_BELOW if bucket.level else FROM_RAW)[bucket.kind](bucket)
+        if bucket.level == Level.HOUR:
+            _ensure_day(bucket)
         with transaction.atomic():
             _replace(bucket, made)
             marks.settle(bucket, seen, time.monotonic() - started)
         instruments.rollups(bucket.level.name.lower()).inc()
     return True
+
+
+def _ensure_day(hour: Bucket) -> None:
+    """Make the hours' day where the raw data's is older than what is made ahead of need."""
+    table, day = retention.HOURS[hour.kind], hour.start.date()
+    if not partitions.exists(table, day):
+        partitions.ensure(table, day)
 
 
 def _replace(bucket: Bucket, made: Rows) -> None:
