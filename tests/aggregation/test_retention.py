@@ -250,7 +250,7 @@ def test_days_past_their_time_are_deleted_but_not_before_their_month_is_made(
         (Kind.EVENTS, Level.MONTH, 300, False),
         (Kind.EVENTS, Level.MONTH, settings.DAY_RETENTION_DAYS + 40, True),
         (Kind.POINTS, Level.HOUR, 1, False),
-        (Kind.POINTS, Level.HOUR, 3, True),
+        (Kind.POINTS, Level.HOUR, 40, True),
         (Kind.POINTS, Level.DAY, 3, False),
         (Kind.POINTS, Level.DAY, 40, True),
     ],

@@ -55,13 +55,13 @@ def test_each_kind_fills_its_columns(
     assert {name: getattr(point, name) for name in columns} == columns
 
 
-def test_metric_of_more_than_a_day_ago_is_too_old(service: Service, project: Project) -> None:
-    sent = [metric(timestamp=moment(timedelta(hours=hours))) for hours in (23.9, 24.1)]
+def test_metric_past_its_tables_retention_is_too_old(service: Service, project: Project) -> None:
+    sent = [metric(timestamp=moment(timedelta(days=days))) for days in (29.9, 30.1)]
     answer = send(service, project, {"metrics": sent}, path=METRICS)
     assert settled(service, project, accepted(answer))["stored"] == 1
     (problem,) = answer.json["errors"]
     assert (problem["index"], problem["code"]) == (1, "too_old")
-    assert "timestamp is more than a day ago" in problem["message"]
+    assert "timestamp is more than 30 days ago" in problem["message"]
 
 
 def test_metric_without_a_time_happened_when_it_came(service: Service, project: Project) -> None:
