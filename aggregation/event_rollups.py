@@ -8,12 +8,12 @@ into sketches here.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import LiteralString
 
-from django.db import transaction
 from django.db.models import QuerySet
 from psycopg import sql
 
+from aggregation import slices
 from aggregation.definitions import (
     ALL,
     EVENT,
@@ -100,7 +100,7 @@ def from_raw(bucket: Bucket) -> list[EventBucket]:
     tallies = Tallies()
     for start, end in _slices(bucket):
         given = {"project": bucket.project_id, "start": start, "end": end}
-        for mask, value, count, size, people, sessions in _counted(statement, given):
+        for mask, value, count, size, people, sessions in slices.read(statement, given):
             # Of a slice without events there is a total, and of events that a dimension isn't of
             # a count by none of its values.
             if count and (value is not None or names[mask] == ALL):
@@ -111,14 +111,6 @@ def from_raw(bucket: Bucket) -> list[EventBucket]:
                 tally.sessions.add(sessions or b"")
         tallies.fold()
     return tallies.rows(bucket)
-
-
-def _counted(statement: sql.Composed, given: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """What is counted of a slice."""
-    with transaction.atomic():
-        prepared.execute(_PLAN)
-        # In binary the hashes come as they are, and not in hexadecimal.
-        return prepared.cursor().execute(statement, given, binary=True).fetchall()
 
 
 def _names(dimensions: list[Dimension]) -> dict[int, str]:
@@ -171,12 +163,6 @@ _CUT: LiteralString = """
 _NEXT: LiteralString = """
     SELECT min(occurred_at) FROM ingest_event
     WHERE project_id = %(project)s AND occurred_at > %(start)s AND occurred_at < %(end)s
-"""
-# By the key and not through the whole day, in one process, and by hashing, for which a slice needs
-# some 30 MB: a third of the CPU that PostgreSQL's own choice takes.
-_PLAN: LiteralString = """
-    SELECT set_config('enable_seqscan', 'off', true), set_config('work_mem', '64MB', true),
-        set_config('max_parallel_workers_per_gather', '0', true)
 """
 # Who is suppressed doesn't count, whether they are erased already or not. Each row of the second
 # step is of one dimension: GROUPING has a bit for each that it isn't of.

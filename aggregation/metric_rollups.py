@@ -1,8 +1,8 @@
 """Hours of measurements from the measurements, and days and months from hours and days.
 
 PostgreSQL groups a slice of the hour's samples by series and hands over each one's, eight bytes a
-sample. They are added up here: PostgreSQL refuses a sum that no float holds, and counting by keys
-of quantiles there costs more than sending what is counted.
+sample. They are added up here: PostgreSQL refuses a sum that no float holds, and the bucket would
+never be made.
 """
 
 import json
@@ -18,14 +18,13 @@ from struct import unpack
 from typing import Any, LiteralString, NamedTuple, TypeVar
 
 import numpy as np
-from django.db import transaction
 from django.db.models import QuerySet
 
+from aggregation import slices
 from aggregation.definitions import OTHER, TABLES, Bucket
 from aggregation.models import Kind, MetricBucket
 from aggregation.quantiles import Quantiles, counted
 from aggregation.sketches import WIDTH, Distinct
-from ingest import prepared
 
 # Samples of a statement: its snapshot is short, and what it groups fits into memory.
 SLICE_SAMPLES = 250_000
@@ -174,11 +173,7 @@ def from_raw(bucket: Bucket) -> list[MetricBucket]:
     for start, end in _slices(bucket):
         given = {"project": bucket.project_id, "start": start, "end": end}
         given |= {"width": WIDTH, "most": _MOST_COUNT}
-        with transaction.atomic():
-            prepared.execute(_MEMORY)
-            # In binary the samples come as they are, and not in hexadecimal.
-            rows = prepared.cursor().execute(_COUNT, given, binary=True).fetchall()
-        _add(tallies, [_Slice(*row) for row in rows])
+        _add(tallies, [_Slice(*row) for row in slices.read(_COUNT, given)])
         tallies.fold(MOST_HELD)
     tallies.fold()
     return tallies.rows(bucket)
@@ -262,12 +257,12 @@ class _Slice:
         return tally
 
 
-def _add(tallies: Tallies, slices: list[_Slice]) -> None:
+def _add(tallies: Tallies, found: list[_Slice]) -> None:
     """Add what a slice has of each series."""
-    sampled = [one.values for one in slices if one.is_sampled]
+    sampled = [one.values for one in found if one.is_sampled]
     values = np.frombuffer(b"".join(sampled), ">f8").astype(np.float64)
     quantiles = counted(values, [len(one) // values.itemsize for one in sampled])
-    for one in slices:
+    for one in found:
         tally = one.tally
         if one.is_sampled:
             tally.quantiles = next(quantiles)
@@ -311,8 +306,8 @@ def _slices(bucket: Bucket) -> Iterator[tuple[datetime, datetime]]:
     start = bucket.start
     while start < bucket.end:
         given = {"project": bucket.project_id, "start": start, "end": bucket.end}
-        found = prepared.execute(_CUT, given | {"most": SLICE_SAMPLES}).fetchone()
-        end = found[0] if found else bucket.end
+        found = slices.read(_CUT, given | {"most": SLICE_SAMPLES})
+        end = found[0][0] if found else bucket.end
         yield start, end
         start = end
 
@@ -327,8 +322,6 @@ _CUT: LiteralString = """
     ) AS point
     WHERE until > %(most)s AND occurred_at > %(start)s ORDER BY occurred_at LIMIT 1
 """
-# What a slice takes while it is grouped; on disk that costs twice as much.
-_MEMORY: LiteralString = "SET LOCAL work_mem = '64MB'"
 # Who is suppressed doesn't count, whether they are erased already or not. Series are told apart by
 # their tags' text, as their digests are.
 _COUNT: LiteralString = """

@@ -230,9 +230,9 @@ class MetricBucket(models.Model):
     """What the measurements of one series add up to in a bucket: of a name, kind, node and tags.
 
     `series` tells those of a name apart. `people` are distinct persons, none where the points are
-    a machine's. `first` and `last` are by time; `increase` is a cumulative counter's between the
-    two, resets recognised. The arrays count samples by the log-spaced buckets of
-    `aggregation.quantiles`.
+    a machine's. `last` is by time, of gauges and cumulative counters; `increase` is a cumulative
+    counter's from `first` to `last`, resets recognised: from one bucket to the next it grew too.
+    The arrays count samples by the log-spaced buckets of `aggregation.quantiles`.
     """
 
     pk = models.CompositePrimaryKey("project", "name", "bucket", "series")
