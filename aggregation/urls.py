@@ -5,5 +5,7 @@ from django.urls import path
 from aggregation import views
 
 urlpatterns = [
+    path("v1/query/events", views.EventsView.as_view(), name="query-events"),
+    path("v1/query/daily", views.DailyView.as_view(), name="query-daily"),
     path("v1/query/accounting", views.AccountingView.as_view(), name="accounting"),
 ]

@@ -1,14 +1,20 @@
-"""Questions about numbers; the answers come from `queries`."""
+"""Questions about numbers; the answers come from `queries`.
 
+Each view does four things: authenticate, limit, decode, call one function.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
-import msgspec
 from django.http import HttpResponse
 from django.utils import timezone
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from aggregation import queries, schema
+from aggregation import schema
+from aggregation.queries import accounting, events, parameters
+from aggregation.queries.answers import csv_text
 from ingest.authentication import MayQuery, granted
 from ingest.endpoints import LimitedView
 from telemetry_site.responses import json_response
@@ -17,36 +23,74 @@ DEFAULT_RANGE = timedelta(days=1)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-class AccountingView(LimitedView):
-    """`GET /v1/query/accounting?from&to`: what became of the events sent in that time, by format.
-
-    Times are RFC 3339; `to` defaults to now and `from` to a day before it.
-    """
+class QueryView(LimitedView):
+    """A question about one project's numbers."""
 
     permission_classes = [MayQuery]
     rules = ("query.key",)
+
+
+class AccountingView(QueryView):
+    """`GET /v1/query/accounting?from&to`: what became of the events sent in that time, by format.
+
+    `to` defaults to now and `from` to a day before it.
+    """
+
     operation = schema.ACCOUNTING
 
     def get(self, request: Request) -> HttpResponse:
         end = _moment(request, "to") or timezone.now()
         start = _moment(request, "from") or end - min(DEFAULT_RANGE, end - EARLIEST)
         if start >= end:
-            raise ValidationError("from must lie before to", code="invalid_range")
-        formats = queries.accounting(granted(request).project_id, start, end)
+            parameters.refuse("from", "must lie before to", "invalid_range")
+        formats = accounting.by_format(granted(request).project_id, start, end)
         body = {"from": start, "to": end, "formats": formats}
         return json_response(body)
 
 
-def _moment(request: Request, parameter: str) -> datetime | None:
-    text = request.query_params.get(parameter)
-    if not text:
-        return None
-    try:
-        # In a query string a plus sign that isn't escaped arrives as a blank.
-        moment = msgspec.convert(text.replace(" ", "+"), datetime)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError):
-        raise ValidationError(
-            f"{parameter} must be a time such as 2026-11-20T10:30:00Z (RFC 3339)",
-            code="invalid_timestamp",
-        ) from None
+class EventsView(QueryView):
+    """`GET /v1/query/events`: events, people and sessions over time."""
+
+    operation = schema.EVENTS
+
+    def get(self, request: Request) -> HttpResponse:
+        question = parameters.events(request.query_params, granted(request).project_id)
+        answer = events.over_time(question)
+        return _answered(request, "events", answer.json, answer.table)
+
+
+class DailyView(QueryView):
+    """`GET /v1/query/daily`: events, users and bytes by day, the latest first."""
+
+    operation = schema.DAILY
+
+    def get(self, request: Request) -> HttpResponse:
+        question = parameters.daily(request.query_params, granted(request).project_id)
+        answer, days = events.daily(question)
+        rows = [list(days[0]), *(list(day.values()) for day in days)]
+        return _answered(request, "daily", {**answer.head, "days": days}, rows)
+
+
+def _answered(
+    request: Request, name: str, body: Mapping[str, Any], rows: Iterable[Sequence[Any]]
+) -> HttpResponse:
+    """An answer in the format that is asked for. What JSON says before the numbers, CSV has in its
+    headers."""
+    if not parameters.answers_csv(request.query_params):
+        return json_response(body)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}.csv"',
+        "Telemetry-Complete-Until": body["complete_until"].isoformat(),
+        "Telemetry-Clean-Until": body["clean_until"].isoformat(),
+    }
+    if "withheld" in body:
+        headers["Telemetry-Threshold"] = str(body["threshold"])
+        headers["Telemetry-Withheld"] = "groups={groups}, cells={cells}".format(**body["withheld"])
+    if body.get("next"):
+        headers["Telemetry-Next"] = body["next"]
+    return HttpResponse(csv_text(rows), content_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _moment(request: Request, name: str) -> datetime | None:
+    text = request.query_params.get(name)
+    return parameters.moment(name, text, ZoneInfo("UTC")) if text else None

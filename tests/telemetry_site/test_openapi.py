@@ -33,6 +33,8 @@ STATUSES = {
     "/api/telemetry/snapshot": SENT,
     "/v1/batches/{batch_id}": ASKED | {404},
     "/v1/query/accounting": ASKED | {403},
+    "/v1/query/events": ASKED | {403},
+    "/v1/query/daily": ASKED | {403},
     "/v1/telemetry/tokens": SENT | {403},
     "/v1/telemetry/export": SENT | {202, 403},
     "/v1/telemetry/exports/{export_id}": ASKED | {403, 404},
@@ -52,7 +54,7 @@ STATUSES = {
 # What tells clients a code -> which of its arguments that is.
 TELLS = {
     "MalformedBatch": 0, "InvalidRecord": 0, "Rejection": 1, "error_response": 1, "one_of": 3,
-    "UnreadableBody": 1, "NotFound": 1,
+    "UnreadableBody": 1, "NotFound": 1, "refuse": 2,
 }  # fmt: skip
 # Answers to no operation: a defect, and what Django refuses.
 BESIDE = {"internal_error", "forbidden"}

@@ -1,7 +1,4 @@
-"""The only way numbers leave.
-
-Operational figures, which carry no person, are declared here as exempt from disclosure control.
-"""
+"""What became of the events a project sent."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +11,7 @@ from ingest.models import OUTCOMES, Batch, LedgerSum
 _SETTLED = ("stored", "duplicate", "rejected", "suppressed", "dead")
 
 
-def accounting(project_id: int, start: datetime, end: datetime) -> list[dict[str, Any]]:
+def by_format(project_id: int, start: datetime, end: datetime) -> list[dict[str, Any]]:
     """What became of the events a project sent from `start` until before `end`, by format.
 
     Exempt: counts of outcomes, no person in them. The ledger's rows answer for the days it keeps,

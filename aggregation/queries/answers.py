@@ -1,0 +1,99 @@
+"""How answers leave: as JSON, or as CSV for spreadsheets. Pure."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from aggregation.queries.spans import Span
+
+# A spreadsheet takes a text that begins with one of these for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+Number = int | float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the numbers of an answer are worth: all events before `complete_until` are in them, who
+    asked for erasure before `clean_until` isn't, and groups of fewer people than `threshold` are
+    withheld."""
+
+    complete_until: datetime
+    clean_until: datetime
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group's numbers by their name, one a bucket; None where there is none to tell."""
+
+    value: str | None
+    numbers: Mapping[str, Sequence[Number]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Groups over time. `withheld_groups` aren't in it; `withheld_cells` are counted of all groups,
+    also those of other pages."""
+
+    span: Span
+    standing: Standing
+    group_by: str
+    groups: Sequence[Group]
+    withheld_groups: int
+    withheld_cells: int
+    next: str | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What stands before the numbers."""
+        span, standing = self.span, self.standing
+        return {
+            **self.about,
+            "from": span.local(span.start),
+            "to": span.local(span.end),
+            "tz": span.zone.key,
+            "complete_until": standing.complete_until,
+            "clean_until": standing.clean_until,
+            "threshold": standing.threshold,
+            "withheld": {"groups": self.withheld_groups, "cells": self.withheld_cells},
+        }
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The body of an answer over time."""
+        return {
+            **self.head,
+            "interval": self.span.level.label.lower(),
+            "group_by": self.group_by or None,
+            "buckets": [self.span.local(start) for start in self.span.starts],
+            "groups": [{"value": group.value, **group.numbers} for group in self.groups],
+            "next": self.next,
+        }
+
+    @property
+    def table(self) -> Iterator[list[Any]]:
+        """The rows of an answer over time: the columns' names, then a row a group and bucket."""
+        names = list(self.groups[0].numbers) if self.groups else []
+        yield ["time", *([self.group_by] if self.group_by else []), *names]
+        times = [self.span.local(start).isoformat() for start in self.span.starts]
+        for group in self.groups:
+            lead = [group.value] if self.group_by else []
+            for time, *numbers in zip(times, *group.numbers.values(), strict=True):
+                yield [time, *lead, *numbers]
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as RFC 4180 has them. None is an empty field; no text is a formula."""
+    text = io.StringIO()
+    csv.writer(text).writerows([_harmless(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
