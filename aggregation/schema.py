@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aggregation.queries.parameters import (
+    AGGREGATES,
     DEFAULT_BUCKETS,
     DEFAULT_GROUPS,
     FORMATS,
@@ -122,7 +123,7 @@ _FORBIDDEN = refusal(
 )
 _WRONG = {
     **WRONG_HOST,
-    "unknown_parameter": "colour: is no parameter here: there are from, to, tz, format",
+    "unknown_parameter": "colour: is no parameter here. There are: from, to, tz, format",
     "invalid_value": "tz: must be a time zone of the IANA database, such as Europe/Vienna",
     "invalid_character": "tz: must not contain NUL",
     "too_long": f"tz: must be at most {TEXT_LENGTH} characters long",
@@ -349,6 +350,130 @@ DAILY = operation(
         403: _FORBIDDEN,
     },
     [FROM, TO, TZ, FORMAT],
+)
+
+# --- metrics ---
+
+METRICS_ANSWER = _object(
+    "MetricOverTime",
+    {
+        "name": {"type": "string"},
+        "agg": {"type": "string", "enum": list(AGGREGATES)},
+        **_OVER_TIME,
+        "groups": _list_of(
+            "MetricGroup",
+            {
+                "value": _VALUE,
+                "values": {
+                    "type": "array",
+                    "items": {"type": ["number", "null"]},
+                    "description": "Null where nothing was measured or all is withheld; what adds "
+                    "up (sum, count, rate) is 0 where nothing was measured.",
+                },
+                "withheld": _CELLS,
+            },
+        ),
+    },
+)
+METRICS = operation(
+    "Queries",
+    "How large was it?",
+    "A metric over time. The series of its name (each of one node and some tags) are merged, or "
+    "by node or one of their tags; of cumulative counters what they grew, resets recognised. "
+    "Quantiles are 1 % off at most. Series that are no person's are told whatever their size; of "
+    "others what is withheld isn't in the numbers.",
+    {
+        **REFUSALS,
+        200: _numbers(
+            "The numbers, one a bucket for each group.",
+            METRICS_ANSWER,
+            {
+                **_OVER_TIME_EXAMPLE,
+                "name": "latency_ms",
+                "agg": "p95",
+                "group_by": "node",
+                "withheld": {"groups": 0, "cells": 0},
+                "groups": [
+                    {"value": "eu-1", "values": [212.5, None, 230.1], "withheld": [0, 0, 0]}
+                ],
+            },
+            f"time,node,values,withheld\r\n{EXAMPLE_DAY}T00:00:00+00:00,eu-1,212.5,0\r\n",
+        ),
+        400: refusal(
+            400,
+            _WRONG_DESCRIPTION,
+            _WRONG | _OF_GROUPS | {"missing_field": "name: must name a metric"},
+        ),
+        403: _FORBIDDEN,
+    },
+    [
+        _text("name", "The metric's.", "latency_ms") | {"required": True},
+        _word("agg", "What is told of a bucket; `rate` is a second's.", AGGREGATES, "avg"),
+        FROM,
+        TO,
+        INTERVAL,
+        _text("node", "Only series of this node.", "eu-1"),
+        _text("tags", "Only series with these tags.", "route:/upload,region:eu"),
+        _text("group_by", "`node`, or the name of a tag."),
+        TZ,
+        FORMAT,
+        LIMIT,
+        CURSOR,
+    ],
+)
+
+# --- nodes ---
+
+NODES_ANSWER = _object(
+    "Nodes",
+    {
+        **_STANDING,
+        "nodes": _list_of(
+            "NodeSnapshot",
+            {
+                "node_id": {"type": "string"},
+                "timestamp": MOMENT | {"description": "Of the snapshot, as the node sent it."},
+                "fields": {"type": "object", "additionalProperties": {"type": "number"}},
+            },
+        ),
+    },
+)
+NODES = operation(
+    "Queries",
+    "How is each node?",
+    "The latest snapshot of each node that sent one this month or in the one before. Operational: "
+    "no person in it, so nothing is withheld.",
+    {
+        **REFUSALS,
+        200: _numbers(
+            "The nodes, by their ids.",
+            NODES_ANSWER,
+            {
+                "complete_until": f"{EXAMPLE_DAY}T12:34:56.123456Z",
+                "clean_until": f"{EXAMPLE_DAY}T12:34:56.123456Z",
+                "nodes": [
+                    {
+                        "node_id": "192.168.100.27",
+                        "timestamp": f"{EXAMPLE_DAY}T10:00:00Z",
+                        "fields": {"cpu_percent": 45.2, "memory_percent": 67.8},
+                    }
+                ],
+            },
+            "node_id,timestamp,cpu_percent,memory_percent\r\n"
+            f"192.168.100.27,{EXAMPLE_DAY}T10:00:00+00:00,45.2,67.8\r\n",
+        ),
+        400: refusal(
+            400,
+            _WRONG_DESCRIPTION,
+            {
+                **WRONG_HOST,
+                "unknown_parameter": "colour: is no parameter here. There are: format",
+                "invalid_value": "format: must be json or csv",
+            },
+        ),
+        403: _FORBIDDEN,
+    },
+    [FORMAT],
 )
 
 # --- accounting ---

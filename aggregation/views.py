@@ -13,7 +13,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 
 from aggregation import schema
-from aggregation.queries import accounting, events, parameters
+from aggregation.queries import accounting, events, metrics, nodes, parameters
 from aggregation.queries.answers import csv_text
 from ingest.authentication import MayQuery, granted
 from ingest.endpoints import LimitedView
@@ -66,9 +66,30 @@ class DailyView(QueryView):
 
     def get(self, request: Request) -> HttpResponse:
         question = parameters.daily(request.query_params, granted(request).project_id)
-        answer, days = events.daily(question)
-        rows = [list(days[0]), *(list(day.values()) for day in days)]
-        return _answered(request, "daily", {**answer.head, "days": days}, rows)
+        answer = events.daily(question)
+        return _answered(request, "daily", answer.json, answer.table)
+
+
+class MetricsView(QueryView):
+    """`GET /v1/query/metrics`: a metric over time."""
+
+    operation = schema.METRICS
+
+    def get(self, request: Request) -> HttpResponse:
+        question = parameters.metrics(request.query_params, granted(request).project_id)
+        answer = metrics.over_time(question)
+        return _answered(request, "metrics", answer.json, answer.table)
+
+
+class NodesView(QueryView):
+    """`GET /v1/query/nodes`: the latest snapshot of each node."""
+
+    operation = schema.NODES
+
+    def get(self, request: Request) -> HttpResponse:
+        parameters.nodes(request.query_params)
+        answer = nodes.latest(granted(request).project_id)
+        return _answered(request, "nodes", answer.json, answer.table)
 
 
 def _answered(

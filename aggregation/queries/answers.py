@@ -86,6 +86,59 @@ class Answer:
                 yield [time, *lead, *numbers]
 
 
+# A day's numbers, under the names that source 000 has for them.
+_OF_A_DAY = {"total_events": "count", "unique_users": "people", "total_bytes": "bytes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """An answer by day, the latest first."""
+
+    answer: Answer
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The body."""
+        names, *rows = self.table
+        return {**self.answer.head, "days": [dict(zip(names, row, strict=True)) for row in rows]}
+
+    @property
+    def table(self) -> list[list[Any]]:
+        """The columns' names, then a row a day."""
+        span, numbers = self.answer.span, self.answer.groups[0].numbers
+        dates = [span.local(start).date() for start in span.starts]
+        rows = zip(dates, *(numbers[name] for name in _OF_A_DAY.values()), strict=True)
+        return [["date", *_OF_A_DAY], *map(list, [*rows][::-1])]
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The latest snapshot of each node: its id, its time and its fields."""
+
+    standing: Standing
+    snapshots: Sequence[tuple[str, datetime, Mapping[str, float]]]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The body."""
+        return {
+            "complete_until": self.standing.complete_until,
+            "clean_until": self.standing.clean_until,
+            "nodes": [
+                {"node_id": node, "timestamp": moment, "fields": fields}
+                for node, moment, fields in self.snapshots
+            ],
+        }
+
+    @property
+    def table(self) -> Iterator[list[Any]]:
+        """The columns' names, all fields among them, then a row a node."""
+        names = sorted({name for *_, fields in self.snapshots for name in fields})
+        yield ["node_id", "timestamp", *names]
+        for node, moment, fields in self.snapshots:
+            yield [node, moment.isoformat(), *(fields.get(name) for name in names)]
+
+
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     """Rows as RFC 4180 has them. None is an empty field; no text is a formula."""
     text = io.StringIO()

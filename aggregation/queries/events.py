@@ -11,7 +11,7 @@ from aggregation.definitions import ALL, EVENT, TABLES
 from aggregation.disclosure import Grid, Protected, protect
 from aggregation.models import EventMonth, Kind, Level
 from aggregation.queries import pages, reading, standing
-from aggregation.queries.answers import Answer, Group, Number, Standing
+from aggregation.queries.answers import Answer, Days, Group, Number, Standing
 from aggregation.queries.parameters import EventQuestion, refuse
 from aggregation.queries.reading import Axis, Cells, Layout, Whole
 from aggregation.queries.spans import whole
@@ -36,20 +36,9 @@ def over_time(question: EventQuestion) -> Answer:
     )
 
 
-def daily(question: EventQuestion) -> tuple[Answer, list[dict[str, Any]]]:
-    """The answer by day, and its days: the latest first, under the names that source 000 has."""
-    answer = over_time(question)
-    numbers = answer.groups[0].numbers
-    days = [
-        {
-            "date": answer.span.local(start).date(),
-            "total_events": numbers["count"][place],
-            "unique_users": numbers["people"][place],
-            "total_bytes": numbers["bytes"][place],
-        }
-        for place, start in enumerate(answer.span.starts)
-    ]
-    return answer, days[::-1]
+def daily(question: EventQuestion) -> Days:
+    """Answer with each day's numbers of all events."""
+    return Days(over_time(question))
 
 
 def _dimensions(question: EventQuestion) -> list[str]:

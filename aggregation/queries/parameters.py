@@ -147,7 +147,9 @@ class Given:
         if unknown := query.keys() - set(known):
             field = min(unknown)
             name = field if re.fullmatch(r"\w{1,40}", field) else "(unreadable)"
-            refuse(name, f"is no parameter here: there are {', '.join(known)}", "unknown_parameter")
+            refuse(
+                name, f"is no parameter here. There are: {', '.join(known)}", "unknown_parameter"
+            )
 
     def text(self, name: str) -> str:
         """A text; empty where it isn't given."""

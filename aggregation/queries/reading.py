@@ -53,7 +53,12 @@ def moment(number: int) -> datetime:
 
 def number(moment: datetime) -> int:
     """A moment as it is packed."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return microseconds(moment - _EPOCH)
+
+
+def microseconds(time: timedelta) -> int:
+    """A length of time, as the difference of moments that are packed."""
+    return time // _MICROSECOND
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ class Cells:
     @classmethod
     def of(cls, names: Sequence[str], packed: Sequence[Sequence[Any]]) -> "Cells":
         """Cells of groups; of each its name, its buckets and these numbers are given, packed."""
-        groups, buckets, *numbers = zip(*sorted(packed, key=_name), strict=True) if packed else ((), ())
+        columns = zip(*sorted(packed, key=_name), strict=True) if packed else ((), ())
+        groups, buckets, *numbers = columns
         numbers = numbers or [()] * len(names)
         return cls(
             groups,
@@ -110,7 +116,7 @@ class Axis:
         numbers = [number(edge) for edge in edges]
         if not in_hours:
             return cls(np.array(numbers[:-1]), np.arange(len(numbers) - 1))
-        hour = timedelta(hours=1) // _MICROSECOND
+        hour = microseconds(timedelta(hours=1))
         parts = np.arange(numbers[0], numbers[-1], hour)
         return cls(parts, (np.array(numbers[:-1]) - numbers[0]) // hour)
 

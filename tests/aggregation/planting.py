@@ -1,17 +1,22 @@
 """Rollups put straight into their tables, as they are made of events that never were."""
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 from django.utils import timezone
 
+from aggregation import metric_rollups
 from aggregation.definitions import ALL, EVENT, TABLES, Bucket, starting
 from aggregation.event_rollups import Tallies
+from aggregation.metric_rollups import Name, Tally
 from aggregation.models import Kind, Level
+from ingest import partitions
 from tests.harness import Answer, Project, Service
 from tests.ingest.traces import project_id
 
@@ -58,9 +63,70 @@ def plant(project: Project, *happened: Happened) -> None:
                 tally.people.add(hashes(people))
                 tally.sessions.add(hashes(people))
         table: Any = TABLES[Kind.EVENTS, level]
-        for start, tallies in buckets.items():
+        for start, tallies in _with_a_table(level, buckets):
             rows = tallies.rows(Bucket(level, start, pk, Kind.EVENTS))
             table.objects.bulk_create(rows, batch_size=500)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Values of one series, measured one after the other within an hour, of these people or of a
+    machine."""
+
+    at: datetime
+    values: Sequence[float]
+    node: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    people: Iterable[int] = ()
+    name: str = "m"
+    kind: str = "gauge"
+    cumulative: bool = False
+
+    @property
+    def of(self) -> Name:
+        return Name(self.name, self.kind, self.cumulative)
+
+    @property
+    def series(self) -> bytes:
+        return self.of.digest(self.node, json.dumps(self.tags, sort_keys=True))
+
+    @property
+    def tally(self) -> Tally:
+        values = np.array(self.values, np.float64)
+        tally = Tally(self.node, self.tags, count=len(values))
+        tally.people.add(hashes(self.people))
+        last_at = self.at + (len(values) - 1) * timedelta(seconds=1)
+        if self.cumulative or self.kind == "gauge":
+            tally.last, tally.last_at = float(values[-1]), last_at
+        if self.cumulative:
+            tally.first, tally.first_at = float(values[0]), self.at
+            grown = np.diff(values)
+            tally.increase = float(np.where(grown < 0, values[1:], grown).sum())
+            return tally
+        tally.sum = float(values.sum())
+        if self.kind in ("gauge", "histogram"):
+            tally.min, tally.max = float(values.min()), float(values.max())
+            tally.quantiles.add(values)
+        return tally
+
+
+def plant_points(project: Project, *measured: Measured) -> None:
+    """Hours, days and months of what was measured."""
+    pk = project_id(project)
+    for level in Level:
+        buckets: dict[datetime, metric_rollups.Tallies] = defaultdict(metric_rollups.Tallies)
+        for one in sorted(measured, key=lambda one: one.at):
+            buckets[starting(level, one.at)].follow(one.of, one.series, one.tally)
+        table: Any = TABLES[Kind.POINTS, level]
+        for start, tallies in _with_a_table(level, buckets):
+            rows = tallies.rows(Bucket(level, start, pk, Kind.POINTS))
+            table.objects.bulk_create(rows, batch_size=500)
+
+
+def _with_a_table(level: Level, buckets: dict[datetime, Any]) -> Iterable[tuple[datetime, Any]]:
+    """Of older days there are no hours, as in production some time later."""
+    oldest = today(partitions.DAYS_BEHIND)
+    return [item for item in buckets.items() if level > Level.HOUR or item[0] >= oldest]
 
 
 def hashes(people: Iterable[int]) -> bytes:

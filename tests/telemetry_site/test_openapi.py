@@ -34,6 +34,8 @@ STATUSES = {
     "/v1/batches/{batch_id}": ASKED | {404},
     "/v1/query/accounting": ASKED | {403},
     "/v1/query/events": ASKED | {403},
+    "/v1/query/metrics": ASKED | {403},
+    "/v1/query/nodes": ASKED | {403},
     "/v1/query/daily": ASKED | {403},
     "/v1/telemetry/tokens": SENT | {403},
     "/v1/telemetry/export": SENT | {202, 403},
