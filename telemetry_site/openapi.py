@@ -206,6 +206,8 @@ UNAUTHENTICATED = _shared(
             "missing_key": "Send the project's key as X-API-Key or as Authorization: Bearer.",
             "invalid_key": "This key is unknown, expired or revoked.",
             "invalid_token": "The token has expired.",
+            "missing_token": "Send a subject token, or the project's secret key, as "
+            "Authorization: Bearer.",
         },
         CHALLENGE,
     ),

@@ -44,6 +44,7 @@ class Answer:
     groups: Sequence[Group]
     withheld_groups: int
     withheld_cells: int
+    numbers: Sequence[str]
     next: str | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -77,8 +78,7 @@ class Answer:
     @property
     def table(self) -> Iterator[list[Any]]:
         """The rows of an answer over time: the columns' names, then a row a group and bucket."""
-        names = list(self.groups[0].numbers) if self.groups else []
-        yield ["time", *([self.group_by] if self.group_by else []), *names]
+        yield ["time", *([self.group_by] if self.group_by else []), *self.numbers]
         times = [self.span.local(start).isoformat() for start in self.span.starts]
         for group in self.groups:
             lead = [group.value] if self.group_by else []

@@ -1,6 +1,7 @@
 """Events, people and sessions over time."""
 
 from bisect import bisect_right
+from itertools import product
 from typing import Any, LiteralString
 
 import numpy as np
@@ -19,6 +20,8 @@ from aggregation.sketches import Distinct
 
 NUMBERS = ("people", "count", "sessions", "bytes")
 DISTINCT = ("people", "sessions")
+# In this order.
+TOLD = ("count", *DISTINCT, "bytes")
 # What may be read to decide what is released: that needs all groups.
 MOST_READ = 1_000_000
 Tables = dict[tuple[Level, str], Cells]
@@ -153,19 +156,18 @@ class _Numbers:
         grid, mask = protected.grids[-1], protected.released[-1]
         self._groups = grid.groups if question.group_by else (question.event or ALL,)
         layout = Layout(self._groups, self._axis)
+        released = layout.array(1)
         buckets = np.array([reading.number(bucket) for bucket in grid.buckets], np.int64)
-        rows, columns = np.indices(mask.shape)
-        released = layout.filled(
-            grid.groups, rows.ravel(), buckets[columns.ravel()], mask.ravel(), 1
-        )
+        rows, columns = (index.ravel() for index in np.indices(mask.shape))
+        chosen, places = layout.places(grid.groups, rows, buckets[columns])
+        released.put(places, mask.ravel()[chosen])
         self._withheld = self._axis.sums(1 - released)
-        self._sums = {
-            name: self._axis.sums(
-                released
-                * layout.filled(cells.groups, cells.rows, cells.buckets, cells.numbers[name], 0)
-            )
-            for name in NUMBERS
-        }
+        chosen, places = layout.places(cells.groups, cells.rows, cells.buckets)
+        self._sums = {}
+        for name in NUMBERS:
+            numbers = layout.array(0)
+            numbers.put(places, cells.numbers[name][chosen])
+            self._sums[name] = self._axis.sums(numbers * released)
 
     @property
     def _in_hours(self) -> bool:
@@ -189,21 +191,23 @@ class _Numbers:
             groups=self._page(rows),
             withheld_groups=int((self._withheld.any(1) & (sizes == 0)).sum()),
             withheld_cells=int(self._withheld.sum()),
+            numbers=(*TOLD, "withheld"),
             next=following,
         )
 
     def _page(self, rows: list[int]) -> list[Group]:
         withheld = self._withheld[rows]
         numbers = {name: sums[rows] for name, sums in self._sums.items()}
-        untold = distinct_untold = withheld > 0
+        untold = dict.fromkeys(NUMBERS, withheld > 0)
         if self._in_hours:
-            # What is left of a day whose other hours are withheld is told.
-            untold = untold & (numbers["count"] == 0)
             numbers |= self._united(rows)
-        columns = {
-            name: _told(numbers[name], distinct_untold if name in DISTINCT else untold)
-            for name in ("count", *DISTINCT, "bytes")
-        }
+            # What is left of a day whose other hours are withheld is told, but not its people: nor
+            # those of hours that are older than their sketches.
+            for name in NUMBERS:
+                untold[name] = untold[name] & (numbers["count"] == 0)
+            for name in DISTINCT:
+                untold[name] = (withheld > 0) | (numbers[name] < 0)
+        columns = {name: _told(numbers[name], untold[name]) for name in TOLD}
         columns["withheld"] = withheld.tolist()
         by_value = bool(self._question.group_by)
         return [
@@ -215,7 +219,8 @@ class _Numbers:
         ]
 
     def _united(self, rows: list[int]) -> dict[str, Whole]:
-        """Distinct people and sessions of days or months that consist of hours, all released."""
+        """Distinct people and sessions of days or months that consist of hours; -1 where they
+        can't be told any more."""
         question, span = self._question, self._span
         united = {name: [[Distinct() for _ in span.starts] for _ in rows] for name in DISTINCT}
         places = {self._groups[row]: place for place, row in enumerate(rows)}
@@ -226,14 +231,22 @@ class _Numbers:
             "start": span.start,
             "end": span.end,
         }
+        unknown: list[tuple[int, int]] = []
+        shape = len(rows), len(span.starts)
         for value, hour, *sketches in reading.stream(_SKETCHES, hours):
             bucket = bisect_right(span.edges, hour) - 1
             for name, sketch in zip(DISTINCT, sketches, strict=True):
-                united[name][places[value]][bucket].unite(sketch)
-        return {
-            name: np.array([[one.count for one in line] for line in lines], np.int64)
+                if sketch:
+                    united[name][places[value]][bucket].unite(sketch)
+                else:
+                    unknown.append((places[value], bucket))
+        found = {
+            name: np.array([[one.count for one in line] for line in lines], np.int64).reshape(shape)
             for name, lines in united.items()
         }
+        for cell, name in product(unknown, DISTINCT):
+            found[name][cell] = -1
+        return found
 
 
 _SKETCHES: LiteralString = """
@@ -245,7 +258,7 @@ _SKETCHES: LiteralString = """
 
 def _told(numbers: Whole, untold: NDArray[np.bool_]) -> list[list[Number]]:
     """The numbers, with None for what isn't told."""
-    lines: list[list[Number]] = numbers.tolist()
-    for row, place in zip(*untold.nonzero(), strict=True):
-        lines[row][place] = None
+    told = numbers.astype(object)
+    told[untold] = None
+    lines: list[list[Number]] = told.tolist()
     return lines

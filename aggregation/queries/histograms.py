@@ -34,7 +34,7 @@ class Histograms:
         """A quantile of each cell, merged from its rows; a row without a cell has -1."""
         of_cells = np.repeat(cell_of_row, self.lengths)
         chosen = of_cells >= 0
-        keys, places = np.unique(self.keys[chosen], return_inverse=True)
+        keys, places = _distinct(self.keys[chosen])
         of_cells, counts = of_cells[chosen], self.counts[chosen]
         found: list[float | None] = [None] * cells
         step = max(1, _MOST_HELD // max(1, len(keys)))
@@ -49,6 +49,16 @@ class Histograms:
             for cell in np.flatnonzero(until[:, -1]):
                 found[first + cell] = value_of(int(keys[key_of_cell[cell]]))
         return found
+
+
+def _distinct(numbers: Whole) -> tuple[Whole, Whole]:
+    """The numbers there are, ascending, and the place of each among them. They aren't far apart."""
+    if not len(numbers):
+        return numbers, numbers
+    least = numbers.min()
+    there = np.zeros(numbers.max() - least + 1, np.bool_)
+    there[numbers - least] = True
+    return np.flatnonzero(there) + least, (there.cumsum() - 1)[numbers - least]
 
 
 def _words(packed: bytes) -> Whole:

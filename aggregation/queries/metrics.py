@@ -297,7 +297,8 @@ class _Merged:
                 [int(size) for size in sizes[shown]],
             )
             rows = [int(shown[place]) for place in places]
-        values = self._values()
+        aggregate = question.aggregate
+        values = self._quantiles(rows) if aggregate in QUANTILES else self._values(rows)
         return Answer(
             span=question.span,
             standing=self._now,
@@ -305,12 +306,13 @@ class _Merged:
             groups=[
                 Group(
                     self._groups[row] if question.group_by else None,
-                    {"values": values[row], "withheld": self._withheld[row].tolist()},
+                    {"values": line, "withheld": self._withheld[row].tolist()},
                 )
-                for row in rows
+                for row, line in zip(rows, values, strict=True)
             ],
             withheld_groups=int((self._withheld.any(1) & (sizes == 0)).sum()),
             withheld_cells=int(self._withheld.sum()),
+            numbers=("values", "withheld"),
             next=following,
             about={"name": question.name, "agg": question.aggregate},
         )
@@ -320,26 +322,35 @@ class _Merged:
         added = np.bincount(cells, numbers[chosen], groups * buckets)
         return added.reshape(self._shape).clip(-_MOST, _MOST)
 
-    def _values(self) -> list[list[Number]]:
-        """What is asked for of each group's buckets. What adds up is 0 where nothing is."""
+    def _quantiles(self, rows: list[int]) -> list[list[Number]]:
+        """A quantile of each bucket of some groups."""
+        groups, buckets = self._shape
+        line_of = np.full(groups, -1)
+        line_of[rows] = np.arange(len(rows))
+        lines = np.where(self._cells < 0, -1, line_of[self._cells // buckets])
+        cells = np.where(lines < 0, -1, lines * buckets + self._cells % buckets)
+        q = QUANTILES[self._question.aggregate]
+        found = self._series.histograms.quantiles(q, cells, len(rows) * buckets)
+        return [[*found[n : n + buckets]] for n in range(0, len(found), buckets)]
+
+    def _values(self, rows: list[int]) -> list[list[Number]]:
+        """What is asked for of each bucket of some groups. What adds up is 0 where nothing is."""
         aggregate, series, told = self._question.aggregate, self._series, self._cells >= 0
-        if aggregate in QUANTILES:
-            groups, buckets = self._shape
-            found = series.histograms.quantiles(QUANTILES[aggregate], self._cells, groups * buckets)
-            return [[*found[n * buckets : (n + 1) * buckets]] for n in range(groups)]
         count = self._added(series.count, told)
         if aggregate == "count":
-            return _told(count, (count == 0) & (self._withheld > 0), int)
+            untold = (count == 0) & (self._withheld > 0)
+            return _told(count[rows], untold[rows], int)
         told &= ~np.isnan(series.numbers)
         known = self._added(series.count, told)
         if aggregate in ("min", "max"):
-            return _told(self._extreme(aggregate, told), known == 0)
+            return _told(self._extreme(aggregate, told)[rows], (known == 0)[rows])
         numbers = self._added(series.numbers, told)
         if aggregate == "avg":
-            return _told(numbers / np.maximum(known, 1), known == 0)
+            return _told((numbers / np.maximum(known, 1))[rows], (known == 0)[rows])
         if aggregate == "rate":
             numbers = numbers / self._question.span.seconds(timezone.now())
-        return _told(numbers, (known == 0) & ((count > 0) | (self._withheld > 0)))
+        untold = (known == 0) & ((count > 0) | (self._withheld > 0))
+        return _told(numbers[rows], untold[rows])
 
     def _extreme(self, aggregate: str, told: Chosen) -> Floats:
         extreme = np.full(self._shape, np.inf if aggregate == "min" else -np.inf)

@@ -141,15 +141,17 @@ class Layout:
     groups: Sequence[str]
     axis: Axis
 
-    def filled(
-        self, names: Sequence[str], rows: Whole, moments: Whole, numbers: NDArray[Any], empty: int
-    ) -> Whole:
-        """Numbers at their places: each is of the group `names[row]`, and of a moment."""
-        array = np.full((len(self.groups), len(self.axis.parts)), empty, np.int64)
-        if len(moments):
-            place_of = {group: place for place, group in enumerate(self.groups)}
-            groups = np.array([place_of.get(name, -1) for name in names])[rows]
-            there, places = self.axis.places(moments)
-            there &= groups >= 0
-            array[groups[there], places[there]] = numbers[there]
-        return array
+    def array(self, empty: int) -> Whole:
+        """One that is filled with a number."""
+        return np.full((len(self.groups), len(self.axis.parts)), empty, np.int64)
+
+    def places(self, names: Sequence[str], rows: Whole, moments: Whole) -> tuple[Whole, Whole]:
+        """Which of some cells have a place in it, and these, counted line by line. Each cell is of
+        the group `names[row]`."""
+        if not len(moments):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        line_of = {group: line for line, group in enumerate(self.groups)}
+        lines = np.array([line_of.get(name, -1) for name in names])[rows]
+        there, columns = self.axis.places(moments)
+        cells = np.flatnonzero(there & (lines >= 0))
+        return cells, lines[cells] * len(self.axis.parts) + columns[cells]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aggregation.models import Dimension, Policy
+from aggregation.models import Dimension, EventHour, Policy
 from tests.aggregation.planting import DAY, HOUR, Happened, answered, ask, month, plant, today
 from tests.harness import Project, Service
 from tests.ingest.traces import project_id
@@ -195,6 +195,18 @@ def test_a_zone_that_is_at_utc_has_utcs_days(service: Service, project: Project)
     assert answer["groups"][0]["people"] == [50]
 
 
+def test_people_of_hours_without_sketches_can_not_be_told_for_a_zone(
+    service: Service, project: Project
+) -> None:
+    start = today(2)
+    plant(project, Happened(start + 5 * HOUR, TEN))
+    hours = EventHour.objects.filter(project_id=project_id(project))
+    hours.update(people_sketch=b"", sessions_sketch=b"")
+    answer = answered(service, project, "events", tz="Etc/GMT-1", from_=start, to=start + HOUR)
+    (group,) = answer["groups"]
+    assert (group["count"], group["people"], group["sessions"]) == ([10], [None], [None])
+
+
 # --- pages ---
 
 
@@ -221,25 +233,3 @@ def test_a_cursor_goes_with_its_question(service: Service, project: Project) -> 
     answer = ask(service, project, "events", cursor=cursor, **asked | {"from_": start - DAY})
     assert (answer.status, answer.json["code"]) == (400, "invalid_value")
     assert "same parameters" in answer.json["details"]
-
-
-# --- what the numbers are worth ---
-
-
-def test_an_answer_says_until_when_it_is_complete_and_clean(
-    service: Service, project: Project
-) -> None:
-    from aggregation.models import DirtyMark, Kind, Level
-
-    late, erased = today(5, hour=7), today(1, hour=3)
-    common = {"project_id": project_id(project), "kind": Kind.EVENTS}
-    answer = answered(service, project, "events")
-    assert answer["complete_until"] > f"{today():%Y-%m-%d}"
-    # Of the level that isn't made in a while.
-    for bucket, erasing in ((late, False), (today(2), True)):
-        DirtyMark.objects.create(
-            bucket=bucket, erasing=erasing, marked_at=erased, level=Level.MONTH, **common
-        )
-    answer = answered(service, project, "events", interval="month")
-    assert answer["complete_until"] == f"{late:%Y-%m-%dT%H:%M:%SZ}"
-    assert answer["clean_until"] == f"{erased:%Y-%m-%dT%H:%M:%SZ}"

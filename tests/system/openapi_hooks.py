@@ -32,6 +32,7 @@ UNSAYABLE = {
     "invalid_value",
     "name_too_long",  # inside of a property
     "number_out_of_range",
+    "too_costly",
     "too_deep",
     "too_old",
 }

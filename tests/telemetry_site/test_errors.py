@@ -28,6 +28,10 @@ ROUTES = {
     "api/telemetry/snapshot": ("/api/telemetry/snapshot", {"POST"}),
     "v1/ping": ("/v1/ping", {"GET", "HEAD"}),
     "v1/info": ("/v1/info", {"GET", "HEAD"}),
+    "v1/query/events": ("/v1/query/events", {"GET", "HEAD"}),
+    "v1/query/metrics": ("/v1/query/metrics", {"GET", "HEAD"}),
+    "v1/query/nodes": ("/v1/query/nodes", {"GET", "HEAD"}),
+    "v1/query/daily": ("/v1/query/daily", {"GET", "HEAD"}),
     "v1/query/accounting": ("/v1/query/accounting", {"GET", "HEAD"}),
     "v1/telemetry/tokens": ("/v1/telemetry/tokens", {"POST"}),
     "v1/telemetry/export": ("/v1/telemetry/export", {"POST"}),
@@ -311,10 +315,11 @@ def test_a_statement_of_ours_that_is_wrong_is_a_500(
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 @pytest.mark.parametrize("parameter", ["from", "to"])
+@pytest.mark.parametrize("what", ["accounting", "events", "daily"])
 def test_the_ends_of_time_are_no_defect(
-    service: Service, project: Project, parameter: str, moment: str
+    service: Service, project: Project, what: str, parameter: str, moment: str
 ) -> None:
-    path = f"/v1/query/accounting?{parameter}={moment}"
+    path = f"/v1/query/{what}?{parameter}={moment}"
     answer = service.request("GET", path, headers={"X-API-Key": project.secret_key})
     assert answer.status in {200, 400}, answer.text
 
