@@ -407,7 +407,13 @@ METRICS = operation(
         403: _FORBIDDEN,
     },
     [
-        _text("name", "The metric's.", "latency_ms") | {"required": True},
+        _parameter(
+            "name",
+            "The metric's.",
+            {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH},
+            "latency_ms",
+        )
+        | {"required": True},
         _word("agg", "What is told of a bucket; `rate` is a second's.", AGGREGATES, "avg"),
         FROM,
         TO,

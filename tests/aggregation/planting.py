@@ -16,6 +16,7 @@ from aggregation.definitions import ALL, EVENT, TABLES, Bucket, starting
 from aggregation.event_rollups import Tallies
 from aggregation.metric_rollups import Name, Tally
 from aggregation.models import Kind, Level
+from aggregation.quantiles import keys_of
 from ingest import partitions
 from tests.harness import Answer, Project, Service
 from tests.ingest.traces import project_id
@@ -106,7 +107,7 @@ class Measured:
         tally.sum = float(values.sum())
         if self.kind in ("gauge", "histogram"):
             tally.min, tally.max = float(values.min()), float(values.max())
-            tally.quantiles.add(values)
+            tally.quantiles.unite(*np.unique(keys_of(values), return_counts=True))
         return tally
 
 
