@@ -212,7 +212,8 @@ def _between(
     before, after = order[:-1], order[1:]
     follows = (rows[before] == rows[after]) & (people[before] == 0) & (people[after] == 0)
     follows &= buckets[after] - buckets[before] <= reading.microseconds(_LONGEST[level])
-    grown = firsts[after] - lasts[before]
+    with np.errstate(over="ignore"):
+        grown = firsts[after] - lasts[before]
     grown = np.where(grown < 0, firsts[after], grown)
     between = np.zeros(len(rows))
     between[after] = np.where(follows & ~np.isnan(grown), grown, 0)

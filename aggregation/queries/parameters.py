@@ -244,8 +244,14 @@ class Given:
         return span
 
     def _default_start(self, kind: Kind, level: Level, end: datetime) -> datetime:
-        start = spans.back(level, self._zone, end, DEFAULT_BUCKETS[level])
-        return max(start, min(_first_kept(kind, level), end - spans.HOUR))
+        """Some buckets before the end, of what there still is."""
+        zone = self._zone
+        start = spans.back(level, zone, end, DEFAULT_BUCKETS[level])
+        kept = _first_kept(kind, level if zone.key == "UTC" else Level.HOUR)
+        if start < kept:
+            start = spans.floor(level, zone, kept)
+            start = start if start >= kept else spans.behind(level, zone, start)
+        return min(start, end - spans.HOUR)
 
     def _check_kept(self, kind: Kind, level: Level, start: datetime) -> None:
         first = _first_kept(kind, level)

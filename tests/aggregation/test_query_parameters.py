@@ -1,5 +1,6 @@
 """What is asked wrongly: each is refused, with the parameter and what it must be."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -252,6 +253,16 @@ def test_tags_may_be_several_parameters(service: Service, project: Project) -> N
     headers = {"X-API-Key": project.secret_key}
     path = "/v1/query/metrics?name=m&tags=a:1&tags=b:2:3,c:4"
     assert service.request("GET", path, headers=headers).status == 200
+
+
+def test_by_default_a_zones_months_are_those_whose_hours_are_all_there(
+    service: Service, project: Project
+) -> None:
+    answer = answered(service, project, "events", interval="month", tz="Asia/Tashkent")
+    buckets = [datetime.fromisoformat(bucket) for bucket in answer["buckets"]]
+    assert {(bucket.day, bucket.hour) for bucket in buckets} == {(1, 0)}
+    assert 2 <= len(buckets) <= 4
+    assert buckets[0] >= today(90)
 
 
 # --- who may ask ---
