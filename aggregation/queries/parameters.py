@@ -153,12 +153,7 @@ class Given:
 
     def text(self, name: str) -> str:
         """A text; empty where it isn't given."""
-        text = self._query.get(name, "")
-        if "\0" in text:
-            refuse(name, "must not contain NUL", "invalid_character")
-        if len(text) > TEXT_LENGTH:
-            refuse(name, f"must be at most {TEXT_LENGTH} characters long", "too_long")
-        return text
+        return _checked(name, self._query.get(name, ""))
 
     def one_of(self, name: str, values: Collection[str], default: str) -> str:
         """One of some words."""
@@ -171,14 +166,12 @@ class Given:
     def tags(self) -> dict[str, str]:
         """`host:a,region:eu`, also as several parameters."""
         found = {}
-        for part in ",".join(self._query.getlist("tags")).split(","):
+        texts = [_checked("tags", text) for text in self._query.getlist("tags")]
+        for part in filter(None, ",".join(texts).split(",")):
             name, colon, value = part.partition(":")
-            if part and not (name and colon):
+            if not (name and colon):
                 refuse("tags", "must be written as name:value, several with commas between")
-            if "\0" in part:
-                refuse("tags", "must not contain NUL", "invalid_character")
-            if part:
-                found[name] = value
+            found[name] = value
         return found
 
     def page(self, mark: int, numbers: int, most_numbers: int) -> Page:
@@ -285,6 +278,14 @@ class Given:
         """A time, or the first moment of a date, of the zone where none is named."""
         text = self._query.get(name)
         return moment(name, text, self._zone) if text else None
+
+
+def _checked(name: str, text: str) -> str:
+    if "\0" in text:
+        refuse(name, "must not contain NUL", "invalid_character")
+    if len(text) > TEXT_LENGTH:
+        refuse(name, f"must be at most {TEXT_LENGTH} characters long", "too_long")
+    return text
 
 
 def moment(name: str, text: str, zone: ZoneInfo) -> datetime:

@@ -149,6 +149,7 @@ WRONG: list[tuple[str, dict[str, Any], str, str, str]] = [
         for tags in ("host", ":a", "host:a,region")
     ),
     ("metrics", {"name": "m", "tags": "host:\0"}, "tags", "invalid_character", NUL),
+    ("metrics", {"name": "m", "tags": f"host:{'a' * 196}"}, "tags", "too_long", LONG),
     ("metrics", {"name": "m", "node": "\0"}, "node", "invalid_character", NUL),
     ("metrics", {"name": "m", "group_by": "\0"}, "group_by", "invalid_character", NUL),
     (
@@ -288,7 +289,7 @@ def test_only_secret_keys_in_headers_may_ask(service: Service, project: Project,
 @pytest.mark.parametrize("path", PATHS)
 def test_asking_is_limited_by_the_key(service: Service, project: Project, path: str) -> None:
     answer = get(service, path, {"X-API-Key": project.secret_key})
-    assert answer.headers["ratelimit-policy"] == '"query.key";q=600;w=60'
+    assert answer.headers["ratelimit-policy"].startswith('"query.key";q=')
 
 
 @pytest.mark.parametrize("path", PATHS)

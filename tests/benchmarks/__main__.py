@@ -19,6 +19,7 @@ from tests.benchmarks import (
     memory,
     pages,
     profile,
+    queries,
     report,
     restricting,
     rules,
@@ -327,6 +328,15 @@ def export(results: Results) -> None:
                         grown <= 30)  # fmt: skip
 
 
+def numbers(results: Results) -> None:
+    """Questions about numbers, over HTTP."""
+    with Ours() as ours:
+        for found in queries.run(ours):
+            most = found.question.most
+            results.add(found.question.what, f"≤ {most:g} ms", f"{found.median:.0f} ms",
+                        found.median <= most, _runs(found.milliseconds[:3]))  # fmt: skip
+
+
 PARTS: dict[str, Callable[[Results], None]] = {
     "throughput": throughput_and_copy,
     "latency": latencies,
@@ -337,6 +347,7 @@ PARTS: dict[str, Callable[[Results], None]] = {
     "admin": admin,
     "privacy": privacy,
     "export": export,
+    "numbers": numbers,
     "soak": soak,
 }
 
