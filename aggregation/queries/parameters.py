@@ -218,6 +218,8 @@ class Given:
         zone, now = self._zone, timezone.now()
         end_of_now = spans.behind(level, zone, spans.floor(level, zone, now))
         end = min(self._moment("to") or end_of_now, end_of_now)
+        if end < EARLIEST:
+            refuse("to", f"must not lie before {EARLIEST:%Y-%m-%d}", "too_old")
         start = self._moment("from") or self._default_start(kind, level, end)
         if start >= end:
             refuse("from", "must lie before to, and before now", "invalid_range")

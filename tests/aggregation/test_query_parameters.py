@@ -36,6 +36,7 @@ WRONG: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("events", {"from_": "1732096200"}, "from", "invalid_timestamp", NO_TIME),
     ("events", {"from_": "0001-01-01T00:00:00+14:00"}, "from", "invalid_timestamp", NO_TIME),
     ("events", {"from_": "\0"}, "from", "invalid_timestamp", NO_TIME),
+    ("events", {"to": "0001-01-01"}, "to", "too_old", "must not lie before 2000-01-01"),
     ("events", {"from_": today(2), "to": today(2)}, "from", "invalid_range", NO_RANGE),
     ("events", {"from_": today(2), "to": today(3)}, "from", "invalid_range", NO_RANGE),
     ("events", {"from_": today() + 3 * DAY}, "from", "invalid_range", NO_RANGE),
