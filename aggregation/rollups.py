@@ -8,12 +8,10 @@ leaves everything as it was.
 
 import logging
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from psycopg import sql
 from psycopg.types.json import JsonbDumper
 
@@ -21,6 +19,7 @@ from aggregation import event_rollups, marks, metric_rollups, retention
 from aggregation.definitions import TABLES, Bucket
 from aggregation.models import EventBucket, Kind, Level, MetricBucket
 from ingest import partitions, prepared
+from telemetry_site.alone import alone_at
 from telemetry_site.monitoring import instruments
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ FROM_BELOW: dict[Kind, Callable[[Bucket], Rows]] = {
     Kind.POINTS: metric_rollups.from_below,
 }
 # Advisory locks of this kind, one a bucket.
-_ROLLING_UP = 0x726F6C6C  # "roll"
+ROLLING_UP = 0x726F6C6C  # "roll"
 
 
 def roll_up(levels: Iterable[Level], seconds: float) -> bool:
@@ -62,7 +61,7 @@ def roll_up(levels: Iterable[Level], seconds: float) -> bool:
 def make(bucket: Bucket) -> bool:
     """Make one bucket anew, or forget its marks where it is sealed; False where it is clean, or
     another worker is at it."""
-    with _alone_at(bucket) as alone:
+    with alone_at(ROLLING_UP, bucket) as alone:
         if not alone or (seen := marks.seen(bucket)) is None:
             return False
         if retention.is_sealed(bucket):
@@ -105,22 +104,3 @@ def _copy(table: Any, made: Rows) -> None:
     with cursor.copy(statement) as copy:
         for row in made:
             copy.write_row([getattr(row, field.attname) for field in fields])
-
-
-@contextmanager
-def _alone_at(bucket: Bucket) -> Iterator[bool]:
-    """Whether nobody else makes the bucket; nobody does until the end then.
-
-    A lock of the database session, which dies with it.
-    """
-    name = f"{bucket.project_id} {bucket.kind} {bucket.level} {bucket.start}"
-    key = [_ROLLING_UP, zlib.crc32(name.encode()) - 2**31]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
-        (alone,) = cursor.fetchone()
-    try:
-        yield alone
-    finally:
-        if alone and connection.is_usable():
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)

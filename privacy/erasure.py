@@ -17,10 +17,10 @@ from django.utils import timezone
 
 from ingest.erasing import Person, Unreadable
 from privacy import audit, restrictions
-from privacy.alone import alone_at
 from privacy.models import DeletionRequest
 from privacy.register import NOT_REACHED, STORES
 from telemetry_site import logs
+from telemetry_site.alone import alone_at
 from telemetry_site.errors import DATABASE_ERRORS
 
 logger = logging.getLogger(__name__)

@@ -26,10 +26,10 @@ from django.utils import timezone
 
 from ingest.attempts import FORGIVEN
 from privacy import audit, drafts
-from privacy.alone import alone_at
 from privacy.export import Gathering
 from privacy.models import DeletionRequest, ExportRequest
 from telemetry_site import stalls
+from telemetry_site.alone import alone_at
 from telemetry_site.celery import BROKER_ERRORS, app, broker_connection
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ LINK_LIFE = timedelta(hours=1)
 # Advisory locks: who asks for the same person waits for the other, and one worker makes exports.
 _ASKING = 0x61736B65  # "aske"
 _MAKING = 0x6578706F  # "expo"
-_ALL = UUID(int=0)
+_ALL = "all"
 _SECONDS_BETWEEN_LOOKS = 0.02
 _COMPRESSED_AT_ONCE = 256 * 1024
 # A reader's pace is looked at between pieces.

@@ -15,6 +15,7 @@ from aggregation.definitions import Bucket, starting
 from aggregation.models import DirtyMark, EventDay, EventMonth, Kind, Level, Policy
 from ingest import erasing, marks, partitions
 from ingest.models import Event
+from telemetry_site.alone import alone_at
 from tests.aggregation.placing import DAY, long_ago, put, rolled_up, sums
 from tests.aggregation.rolling import event, hashed
 from tests.harness import Project, Service, wait_for
@@ -31,7 +32,9 @@ PAST = settings.EVENT_RETENTION_DAYS + 20
 def held(project: Project, at: datetime, level: Level = Level.HOUR) -> Iterator[None]:
     """Nobody makes a bucket meanwhile."""
     start = starting(level, at)
-    with rollups._alone_at(Bucket(level, start, project_id(project), Kind.EVENTS)) as alone:
+    with alone_at(
+        rollups.ROLLING_UP, Bucket(level, start, project_id(project), Kind.EVENTS)
+    ) as alone:
         assert alone
         yield
 

@@ -24,6 +24,7 @@ from aggregation.models import (
     Seal,
 )
 from ingest import partitions
+from telemetry_site.alone import alone_at
 from tests.aggregation.placing import DAY, put, rolled_up, sums
 from tests.aggregation.rolling import event, hashed
 from tests.harness import Project, Service
@@ -195,7 +196,7 @@ def test_a_month_that_is_dirty_is_made_before_it_is_sealed(
     service: Service, project: Project
 ) -> None:
     month = Bucket(Level.MONTH, MONTH, project_id(project), Kind.EVENTS)
-    with rollups._alone_at(month) as alone:
+    with alone_at(rollups.ROLLING_UP, month) as alone:
         assert alone
         put(project, *of_a_day(DAYS[0]))
         for level in (Level.HOUR, Level.DAY):
