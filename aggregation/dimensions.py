@@ -5,6 +5,7 @@ counted by it, each is a group of its own, under a name that leads to somebody.
 """
 
 import re
+from collections.abc import Iterable
 
 from privacy.names import SPELT
 
@@ -51,6 +52,17 @@ def check(path: str) -> None:
                 "sessions apart, and each would be a group of its own. Choose a property that many "
                 "share, or have clients send a coarser one under a name that says so."
             )
+
+
+def overlapping(dimensions: Iterable[tuple[str, str]]) -> str | None:
+    """A path by which both all events and those of one name would be counted; None where there is
+    none. `dimensions` are paths, each with its event, empty for all.
+
+    The difference of the two is the others' count, which nobody protects.
+    """
+    given = set(dimensions)
+    everywhere = {path for path, event in given if not event}
+    return next((path for path, event in sorted(given) if event and path in everywhere), None)
 
 
 def _telling(part: str) -> str:

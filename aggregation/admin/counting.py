@@ -3,9 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db.models import Model
+from django.forms import BaseInlineFormSet
 from django.http import HttpRequest
 
+from aggregation.dimensions import overlapping
 from aggregation.models import Counting, Dimension, Policy
 from ingest.admin.lists import NOTHING
 from ingest.models import Project
@@ -34,8 +37,23 @@ class OfAProject:
         return self.has_change_permission(request)
 
 
+class Dimensions(BaseInlineFormSet):
+    """A project's dimensions, which mustn't overlap."""
+
+    def clean(self) -> None:
+        super().clean()
+        rows = [form.cleaned_data for form in self.forms if form.is_valid()]
+        kept = [row for row in rows if row.get("path") and not row.get("DELETE")]
+        if path := overlapping((row["path"], row["event"]) for row in kept):
+            raise ValidationError(
+                f"“{path}” can't count all events and those of one name as well: the difference "
+                "would show small groups of the others. Choose one of the two."
+            )
+
+
 class DimensionInline(OfAProject, TabularInline):
     model = Dimension
+    formset = Dimensions
     extra = 0
     max_num = Dimension.MOST
 

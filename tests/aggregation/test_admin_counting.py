@@ -91,6 +91,7 @@ def test_dimensions_are_added_changed_and_taken_away(project: Project, operator:
         ([{"path": "message"}], "A path is one of"),
         ([{"name": "event"}], "counts by name"),
         ([{}, {}], "duplicate"),
+        ([{"name": "all"}, {"name": "one", "event": "loaded"}], "can&#x27;t count all events"),
         ([{"name": f"n{number}"} for number in range(6)], "at most 5"),
     ],
 )
