@@ -22,6 +22,7 @@ from tests.benchmarks import (
     queries,
     report,
     restricting,
+    rollups,
     rules,
     scrubbing,
     throughput,
@@ -52,6 +53,7 @@ class Scale:
     restricting_batches: int = 500
     event_rows: tuple[int, ...] = (1_000_000, 10_000_000)
     export_events: int = 1_000_000
+    rollup_events: tuple[int, ...] = (500_000, 5_000_000)
 
 
 QUICK = Scale(
@@ -69,6 +71,7 @@ QUICK = Scale(
     restricting_batches=100,
     event_rows=(200_000, 400_000),
     export_events=200_000,
+    rollup_events=(200_000, 500_000),
 )
 
 
@@ -337,6 +340,20 @@ def numbers(results: Results) -> None:
                         found.median <= most, _runs(found.milliseconds[:3]))  # fmt: skip
 
 
+def rolling_up(results: Results) -> None:
+    """One hour of events rolled up, by five dimensions: CPU of all it takes, and memory."""
+    with Ours() as ours:
+        for events in results.scale.rollup_events:
+            found = rollups.run(ours, events)
+            name = (
+                f"rolling up an hour of {events:,} events by {len(rollups.DIMENSIONS)} dimensions"
+            )
+            results.add(f"{name}: events per CPU-second", "≥ 150,000",
+                        f"{found.per_cpu_second:,.0f} ({found.seconds:.1f} s)",
+                        found.per_cpu_second >= 150_000)  # fmt: skip
+            results.add(f"{name}: growth of the worker", "flat", f"{found.grown:.1f} MB", None)
+
+
 PARTS: dict[str, Callable[[Results], None]] = {
     "throughput": throughput_and_copy,
     "latency": latencies,
@@ -348,6 +365,7 @@ PARTS: dict[str, Callable[[Results], None]] = {
     "privacy": privacy,
     "export": export,
     "numbers": numbers,
+    "rollups": rolling_up,
     "soak": soak,
 }
 
