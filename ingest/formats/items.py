@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice, repeat
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -93,7 +93,7 @@ def one_by_one(
     `clean` is whether the body is known to keep the rules on text and numbers.
     """
     taken: list[T] = []
-    refused: list[tuple[int, InvalidRecord]] = []
+    refused: list[Rejection] = []
     for index, item in enumerate(items):
         try:
             if not isinstance(item, dict):
@@ -104,19 +104,18 @@ def one_by_one(
                 check_values(item, limits)
             taken.append(read(index, item))
         except InvalidRecord as reason:
-            refused.append((index, reason))
-    return taken, _rejections(refused, items)
+            refused.append(Rejection(index, reason.code, reason.message, reason.field))
+    return taken, _with_shapes(refused, items)
 
 
-def _rejections(refused: list[tuple[int, InvalidRecord]], items: list[Any]) -> list[Rejection]:
-    """The refusals, the first of them with their items' shapes."""
-    seen = [items[index] for index, _ in refused[:REFUSALS_KEPT]]
-    ids = set(_ids_in(seen))
-    shapes = chain((shape(item, ids) for item in seen), repeat({}))
+def _with_shapes(refused: list[Rejection], items: list[Any]) -> list[Rejection]:
+    """The refusals, those that are kept with their items' shapes."""
+    kept = refused[:REFUSALS_KEPT]
+    ids = set(_ids_in([items[rejection.index] for rejection in kept]))
     return [
-        Rejection(index, reason.code, reason.message, reason.field, found)
-        for (index, reason), found in zip(refused, shapes, strict=False)
-    ]
+        msgspec.structs.replace(rejection, shape=shape(items[rejection.index], ids))
+        for rejection in kept
+    ] + refused[REFUSALS_KEPT:]
 
 
 # What a field is called whose name holds an id.
