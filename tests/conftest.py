@@ -13,11 +13,14 @@ import pytest
 
 from tests.harness import RAISED, SERVERS, Project, Service, data_folder
 
-# Behind a proxy, so that tests can come from addresses of their own; and with measurements of more
-# days than are kept by default, so that tests can add up some.
-_SETTINGS = {"TELEMETRY_TRUSTED_PROXIES": "1", "TELEMETRY_METRIC_RETENTION_DAYS": "30"}
-_service = Service(data_folder(), **_SETTINGS)
-os.environ |= {**RAISED, **_SETTINGS, "TELEMETRY_DATA_DIR": str(_service.data_dir)}
+# Measurements of more days than are kept by default, so that tests can add up some.
+_KEPT = {
+    "TELEMETRY_METRIC_RETENTION_DAYS": "30",
+    "TELEMETRY_METRIC_HOUR_RETENTION_DAYS": "90",
+}
+# Behind a proxy, so that tests can come from addresses of their own.
+_service = Service(data_folder(), TELEMETRY_TRUSTED_PROXIES="1", **_KEPT)
+os.environ |= {**RAISED, **_KEPT, "TELEMETRY_DATA_DIR": str(_service.data_dir)}
 os.environ["DJANGO_SETTINGS_MODULE"] = "telemetry_site.settings"
 # The last is what Django's test client calls us.
 os.environ["TELEMETRY_ALLOWED_HOSTS"] = "127.0.0.1,localhost,testserver"

@@ -366,12 +366,12 @@ def test_what_is_stored_is_counted_up_to_the_oldest_that_waits(
         before = backlog.look().stored
         # Of yesterday: before whatever another test has left waiting.
         since = timezone.now() - timedelta(days=1)
-        plant(project, [record()], state="stored", stored=5, received_at=since,
+        plant(project, [record()], state="stored", stored=1_000_000, received_at=since,
               stored_at=timezone.now())  # fmt: skip
         plant(project, [record()])
         after = backlog.look().stored
-    assert round((after.batches - before.batches) * 10_000) >= 1
-    assert round((after.events - before.events) * 10_000) >= 5
+    # More than what other tests' batches come to, which come and go meanwhile.
+    assert (after.events - before.events) * 10_000 > 900_000
 
 
 def test_counting_ends_somewhere_and_the_pace_is_that_of_the_newest(
