@@ -3,6 +3,7 @@
 import gzip
 import os
 import subprocess
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,14 @@ def _unpacked(payload: bytes) -> bytes:
 def of_exports(service: Service) -> bytes:
     """What is in the files that wait to be fetched."""
     files = (service.data_dir / "exports").glob("*.gz")
-    return b"".join(gzip.decompress(file.read_bytes()) for file in files)
+    return b"".join(_inflated(file.read_bytes()) for file in files)
+
+
+def _inflated(content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return content  # another test's, which is no export
 
 
 def of_redis(service: Service) -> str:
