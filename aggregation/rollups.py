@@ -6,7 +6,6 @@ is committed meanwhile brings marks of its own: a bucket that has half of it sta
 leaves everything as it was.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,8 +20,6 @@ from aggregation.models import EventBucket, Kind, Level, MetricBucket
 from ingest import partitions, prepared
 from telemetry_site.alone import alone_at
 from telemetry_site.monitoring import instruments
-
-logger = logging.getLogger(__name__)
 
 BUCKETS_AT_ONCE = 100
 Rows = Sequence[EventBucket] | Sequence[MetricBucket]
@@ -39,11 +36,8 @@ FROM_BELOW: dict[Kind, Callable[[Bucket], Rows]] = {
 ROLLING_UP = 0x726F6C6C  # "roll"
 
 
-def roll_up(levels: Iterable[Level], seconds: float) -> bool:
-    """Make what is dirty of these levels, one after the other, until the time is over.
-
-    Whether some may be left that could be made now.
-    """
+def roll_up(levels: Iterable[Level], seconds: float) -> None:
+    """Make what is dirty of these levels, one after the other, until the time is over."""
     deadline = time.monotonic() + seconds
     marks.spread_persons()
     for level in levels:
@@ -51,11 +45,10 @@ def roll_up(levels: Iterable[Level], seconds: float) -> bool:
             made = 0
             for bucket in buckets:
                 if time.monotonic() > deadline:
-                    return True
+                    return
                 made += make(bucket)
             if not made:
                 break
-    return False
 
 
 def make(bucket: Bucket) -> bool:
