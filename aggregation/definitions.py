@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import QuerySet
 
 from aggregation.models import (
     EventBucket,
@@ -62,10 +65,14 @@ class Bucket:
         level = Level(self.level + 1)
         return Bucket(level, starting(level, self.start), self.project_id, self.kind)
 
-    @property
-    def below(self) -> Level:
-        """What it is made from, where that isn't raw data."""
-        return Level(self.level - 1)
+
+def below(bucket: Bucket) -> QuerySet[Any]:
+    """The rows of the buckets that one is made from, where that isn't raw data."""
+    table: Any = TABLES[bucket.kind, Level(bucket.level - 1)]
+    found: QuerySet[Any] = table.objects.filter(
+        project_id=bucket.project_id, bucket__gte=bucket.start, bucket__lt=bucket.end
+    )
+    return found
 
 
 def starting(level: Level, moment: datetime) -> datetime:

@@ -5,12 +5,9 @@ is counted by each dimension in one pass. The distinct people of each come as th
 into sketches here.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import LiteralString
+from typing import Any, LiteralString
 
-from django.db.models import QuerySet
 from psycopg import sql
 
 from aggregation import slices
@@ -24,10 +21,10 @@ from aggregation.definitions import (
     TABLES,
     VALUE_LENGTH,
     Bucket,
+    below,
 )
-from aggregation.models import Dimension, EventBucket, Kind
+from aggregation.models import Dimension, EventBucket
 from aggregation.sketches import WIDTH, Distinct
-from ingest import prepared
 
 # Events of a statement: its snapshot is short, and what it groups fits into memory.
 SLICE_EVENTS = 250_000
@@ -41,6 +38,25 @@ class Tally:
     bytes: int = 0
     people: Distinct = field(default_factory=Distinct)
     sessions: Distinct = field(default_factory=Distinct)
+
+    def add(self, row: EventBucket) -> None:
+        """Add what is stored of another bucket, or of another value."""
+        self.count += row.count
+        self.bytes += row.bytes
+        self.people.unite(bytes(row.people_sketch))
+        self.sessions.unite(bytes(row.sessions_sketch))
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {
+            "count": self.count,
+            "bytes": self.bytes,
+            "people": self.people.count,
+            "sessions": self.sessions.count,
+            "people_sketch": self.people.sketch,
+            "sessions_sketch": self.sessions.sketch,
+        }
 
     def merge(self, other: "Tally") -> None:
         self.count += other.count
@@ -81,12 +97,7 @@ class Tallies:
                 dimension=dimension,
                 bucket=bucket.start,
                 value=value,
-                count=tally.count,
-                bytes=tally.bytes,
-                people=tally.people.count,
-                sessions=tally.sessions.count,
-                people_sketch=tally.people.sketch,
-                sessions_sketch=tally.sessions.sketch,
+                **tally.columns,
             )
             for dimension, tallies in self._of.items()
             for value, tally in tallies.items()
@@ -98,7 +109,7 @@ def from_raw(bucket: Bucket) -> list[EventBucket]:
     dimensions = list(Dimension.objects.filter(project_id=bucket.project_id).order_by("pk"))
     statement, names = _statement(dimensions), _names(dimensions)
     tallies = Tallies()
-    for start, end in _slices(bucket):
+    for start, end in slices.cut(bucket, _CUT, SLICE_EVENTS):
         given = {"project": bucket.project_id, "start": start, "end": end}
         for mask, value, count, size, people, sessions in slices.read(statement, given):
             # Of a slice without events there is a total, and of events that a dimension isn't of
@@ -123,62 +134,28 @@ def _names(dimensions: list[Dimension]) -> dict[int, str]:
 def from_below(bucket: Bucket) -> list[EventBucket]:
     """The rows of a day or a month, from its hours or days."""
     tallies = Tallies()
-    for row in _below(bucket).iterator():
-        tally = tallies.of(row.dimension, row.value)
-        tally.count += row.count
-        tally.bytes += row.bytes
-        tally.people.unite(bytes(row.people_sketch))
-        tally.sessions.unite(bytes(row.sessions_sketch))
+    for row in below(bucket).iterator():
+        tallies.of(row.dimension, row.value).add(row)
     tallies.fold()
     return tallies.rows(bucket)
 
 
-def _below(bucket: Bucket) -> QuerySet[EventBucket]:
-    table = TABLES[Kind.EVENTS, bucket.below]
-    assert issubclass(table, EventBucket)
-    return table.objects.filter(  # type: ignore[attr-defined,no-any-return]
-        project_id=bucket.project_id, bucket__gte=bucket.start, bucket__lt=bucket.end
-    )
-
-
-def _slices(bucket: Bucket) -> Iterator[tuple[datetime, datetime]]:
-    """The hour, cut into times of so many events. Reads the primary key."""
-    start = bucket.start
-    while start < bucket.end:
-        given = {"project": bucket.project_id, "start": start, "end": bucket.end}
-        found = prepared.execute(_CUT, given | {"most": SLICE_EVENTS}).fetchone()
-        if found and found[0] == start:
-            # More than that share one moment, which can't be cut.
-            found = prepared.execute(_NEXT, given).fetchone()
-        end = (found and found[0]) or bucket.end
-        yield start, end
-        start = end
-
-
+# By the primary key, in its order.
 _CUT: LiteralString = """
-    SELECT occurred_at FROM ingest_event
-    WHERE project_id = %(project)s AND occurred_at >= %(start)s AND occurred_at < %(end)s
-    ORDER BY occurred_at OFFSET %(most)s LIMIT 1
+    SELECT occurred_at FROM (
+        SELECT occurred_at FROM ingest_event
+        WHERE project_id = %(project)s AND occurred_at >= %(start)s AND occurred_at < %(end)s
+        ORDER BY occurred_at OFFSET %(most)s
+    ) AS behind WHERE occurred_at > %(start)s ORDER BY occurred_at LIMIT 1
 """
-_NEXT: LiteralString = """
-    SELECT min(occurred_at) FROM ingest_event
-    WHERE project_id = %(project)s AND occurred_at > %(start)s AND occurred_at < %(end)s
-"""
-# Who is suppressed doesn't count, whether they are erased already or not. Each row of the second
-# step is of one dimension: GROUPING has a bit for each that it isn't of.
+# Each row of the second step is of one dimension: GROUPING has a bit for each that it isn't of.
 _COUNT: LiteralString = """
     WITH done AS (
         SELECT {columns}, substr(coalesce(subject, session), 1, {width}) AS person,
             substr(session, 1, {width}) AS sitting, count(*) AS count,
             sum(pg_column_size(properties) + octet_length(name)
                 + coalesce(octet_length(message), 0)) AS size
-        FROM ingest_event AS event
-        WHERE project_id = %(project)s AND occurred_at >= %(start)s AND occurred_at < %(end)s
-            AND NOT EXISTS (
-                SELECT FROM privacy_personrestriction AS restriction
-                WHERE restriction.project_id = %(project)s AND restriction.suppressed
-                    AND restriction.subject = event.subject
-            )
+        FROM ingest_event AS raw WHERE {counted}
         GROUP BY {numbers}
     )
     SELECT GROUPING ({names}), coalesce({names}), sum(count)::int8, sum(size)::int8,
@@ -195,6 +172,7 @@ def _statement(dimensions: list[Dimension]) -> sql.Composed:
         sql.SQL("{} AS {}").format(value, name) for value, name in zip(values, names, strict=True)
     ]
     return sql.SQL(_COUNT).format(
+        counted=slices.COUNTED,
         columns=sql.SQL(", ").join(columns),
         width=sql.Literal(WIDTH),
         numbers=sql.SQL(", ").join(sql.Literal(n) for n in range(1, len(names) + 3)),

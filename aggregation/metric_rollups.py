@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import md5
@@ -18,11 +18,11 @@ from struct import unpack
 from typing import Any, LiteralString, NamedTuple, TypeVar
 
 import numpy as np
-from django.db.models import QuerySet
+from psycopg import sql
 
 from aggregation import slices
-from aggregation.definitions import OTHER, TABLES, Bucket
-from aggregation.models import Kind, MetricBucket
+from aggregation.definitions import OTHER, TABLES, Bucket, below
+from aggregation.models import MetricBucket
 from aggregation.quantiles import Quantiles, counted
 from aggregation.sketches import WIDTH, Distinct
 
@@ -170,7 +170,7 @@ _OTHERS = {OTHER: True}
 def from_raw(bucket: Bucket) -> list[MetricBucket]:
     """The rows of an hour, from its measurements."""
     tallies = Tallies()
-    for start, end in _slices(bucket):
+    for start, end in slices.cut(bucket, _CUT, SLICE_SAMPLES):
         given = {"project": bucket.project_id, "start": start, "end": end}
         given |= {"width": WIDTH, "most": _MOST_COUNT}
         _add(tallies, [_Slice(*row) for row in slices.read(_COUNT, given)])
@@ -182,7 +182,7 @@ def from_raw(bucket: Bucket) -> list[MetricBucket]:
 def from_below(bucket: Bucket) -> list[MetricBucket]:
     """The rows of a day or a month, from its hours or days."""
     tallies = Tallies()
-    for row in _below(bucket).order_by("bucket").iterator():
+    for row in below(bucket).order_by("bucket").iterator():
         tally = Tally(
             node=row.node,
             tags=row.tags,
@@ -201,14 +201,6 @@ def from_below(bucket: Bucket) -> list[MetricBucket]:
         tallies.follow(Name(row.name, row.kind, row.cumulative), bytes(row.series), tally)
     tallies.fold()
     return tallies.rows(bucket)
-
-
-def _below(bucket: Bucket) -> QuerySet[MetricBucket]:
-    table = TABLES[Kind.POINTS, bucket.below]
-    assert issubclass(table, MetricBucket)
-    return table.objects.filter(  # type: ignore[attr-defined,no-any-return]
-        project_id=bucket.project_id, bucket__gte=bucket.start, bucket__lt=bucket.end
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,17 +293,6 @@ def _either(merge: Callable[[_T, _T], _T], a: _T | None, b: _T | None) -> _T | N
     return merge(a, b)
 
 
-def _slices(bucket: Bucket) -> Iterator[tuple[datetime, datetime]]:
-    """The hour, cut into times of so many samples; what shares one moment can't be cut."""
-    start = bucket.start
-    while start < bucket.end:
-        given = {"project": bucket.project_id, "start": start, "end": bucket.end}
-        found = slices.read(_CUT, given | {"most": SLICE_SAMPLES})
-        end = found[0][0] if found else bucket.end
-        yield start, end
-        start = end
-
-
 # Reads on from the start, by the primary key, until there are too many.
 _CUT: LiteralString = """
     SELECT occurred_at FROM (
@@ -322,25 +303,18 @@ _CUT: LiteralString = """
     ) AS point
     WHERE until > %(most)s AND occurred_at > %(start)s ORDER BY occurred_at LIMIT 1
 """
-# Who is suppressed doesn't count, whether they are erased already or not. Series are told apart by
-# their tags' text, as their digests are.
-_COUNT: LiteralString = """
+# Series are told apart by their tags' text, as their digests are.
+_COUNT = sql.SQL("""
     WITH point AS (
         SELECT name, kind, cumulative, node, tags::text AS tags, occurred_at, count, min, max,
             substr(subject, 1, %(width)s) AS person,
             row_number() OVER (ORDER BY occurred_at, batch_id, position, part) AS place,
             unnest(coalesce(samples, ARRAY[coalesce(value, sum)])) AS value
-        FROM ingest_metricpoint AS point
-        WHERE project_id = %(project)s AND occurred_at >= %(start)s AND occurred_at < %(end)s
-            AND NOT EXISTS (
-                SELECT FROM privacy_personrestriction AS restriction
-                WHERE restriction.project_id = %(project)s AND restriction.suppressed
-                    AND restriction.subject = point.subject
-            )
+        FROM ingest_metricpoint AS raw WHERE {counted}
     )
     SELECT name, kind, cumulative, node, tags,
         least(sum(coalesce(count, 1)), %(most)s)::int8, min(min), max(max),
         min(occurred_at), max(occurred_at), string_agg(float8send(value), ''),
         string_agg(int8send(place), ''), string_agg(person, '')
     FROM point GROUP BY name, kind, cumulative, node, tags
-"""
+""").format(counted=slices.COUNTED)

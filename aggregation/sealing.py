@@ -73,10 +73,7 @@ def _fold(table: type[EventBucket], project_id: int, start: datetime, threshold:
             continue
         other = Tally()
         for row in few:
-            other.count += row.count
-            other.bytes += row.bytes
-            other.people.unite(bytes(row.people_sketch))
-            other.sessions.unite(bytes(row.sessions_sketch))
+            other.add(row)
         of_the_dimension = _of(table, project_id, start).filter(dimension=name)
         of_the_dimension.filter(value__in=[row.value for row in few]).delete()
         table.objects.create(  # type: ignore[attr-defined]
@@ -84,12 +81,7 @@ def _fold(table: type[EventBucket], project_id: int, start: datetime, threshold:
             dimension=name,
             bucket=start,
             value=OTHER,
-            count=other.count,
-            bytes=other.bytes,
-            people=other.people.count,
-            sessions=other.sessions.count,
-            people_sketch=other.people.sketch,
-            sessions_sketch=other.sessions.sketch,
+            **other.columns,
         )
 
 
