@@ -1,7 +1,10 @@
-"""What was sent, and where each event ended: by the answers, and by the accounting. Pure."""
+"""What the demo tells: where each event ended, by the answers and by the accounting, and what is
+counted of them. Pure.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from telemetry_site.demo.sending import Answered
@@ -82,3 +85,50 @@ def table(answers: Mapping[str, Counter[str]], accounting: Mapping[str, Counter[
         for client, row in rows.items()
     ]
     return [head, "-" * len(head), *lines[:-1], "-" * len(head), lines[-1]]
+
+
+def days(daily: Mapping[str, Any]) -> list[str]:
+    """The lines of a table of days, as `/v1/query/daily` has them."""
+    rows = daily["days"]
+    lines = _lined(
+        list(rows[0]), [[_shown(value, "withheld") for value in row.values()] for row in rows]
+    )
+    if not daily["withheld"]["cells"]:
+        return lines
+    return [
+        *lines,
+        f"Withheld: a day of fewer than {daily['threshold']} people, and what would give it away.",
+    ]
+
+
+def nodes(latest: Mapping[str, Any]) -> list[str]:
+    """The lines of a table of nodes, as `/v1/query/nodes` has them."""
+    rows = latest["nodes"]
+    fields = sorted({name for row in rows for name in row["fields"]})
+    return _lined(
+        ["node_id", "time", *fields],
+        [
+            [
+                row["node_id"],
+                f"{datetime.fromisoformat(row['timestamp']):%H:%M:%S}",
+                *(_shown(row["fields"].get(name), "-") for name in fields),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _shown(value: Any, missing: str) -> str:
+    if value is None:
+        return missing
+    return value if isinstance(value, str) else f"{value:,}"
+
+
+def _lined(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows under their head; the first column to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+        for row in (head, *rows)
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]

@@ -22,6 +22,9 @@ LEVELS = ("info", "info", "info", "warn", "error")
 NODES = tuple(f"node-{place}-{number}" for place in ("eu", "us", "ap") for number in (1, 2))
 USERS = tuple(f"user-{number:03d}" for number in range(200))
 
+# How late the latest batches are.
+LATEST_HOURS = 13 * 24
+
 # Refused by a constraint that the demo puts on the table for a moment.
 UNSTORABLE = "demo.unstorable"
 PAGE = "https://app.example.com"
@@ -60,10 +63,10 @@ class Fleet:
     # --- plug-ins: gzip by type and by encoding, as source 000's client says it ---
 
     def plugins(self) -> Iterator[Sending]:
-        """Good batches, a fifth of them hours or days late."""
-        for number in range(300):
+        """Good batches, half of them late: of computers that were offline for hours or days."""
+        for number in range(400):
             user = self.dice.choice(USERS)
-            late = timedelta(hours=self.dice.uniform(1, 20 * 24)) if number % 5 == 0 else None
+            late = timedelta(hours=self.dice.uniform(1, LATEST_HOURS)) if number % 2 else None
             yield self._plugin(user, self._events(self.dice.randrange(40, 100), late))
 
     def bad_plugins(self) -> Iterator[Sending]:
@@ -179,14 +182,14 @@ class Fleet:
     # --- nodes ---
 
     def metrics(self) -> Iterator[Sending]:
-        """All five kinds of measurement."""
+        """All five kinds of measurement, of each of the last hours."""
         for node in NODES:
-            for _ in range(10):
-                points = [self._point(index) for index in range(30)]
+            for hours in range(24):
+                points = [self._point(index, 3600 * hours) for index in range(30)]
                 body = {"node_id": node, "batch_id": str(self._uuid()), "metrics": points}
                 yield Sending("metrics", "/v1/metrics", _zipped(body), 30, JSON_GZIP)
 
-    def _point(self, index: int) -> dict[str, Any]:
+    def _point(self, index: int, seconds_ago: float) -> dict[str, Any]:
         dice = self.dice
         kinds: tuple[Callable[[], dict[str, Any]], ...] = (
             lambda: {"name": "requests", "type": "counter", "value": dice.randrange(1, 50)},
@@ -204,7 +207,8 @@ class Fleet:
             lambda: {"name": "throughput", "type": "meter", "value": round(dice.uniform(1, 90), 2)},
         )
         tags = {"route": dice.choice(("/upload", "/play", "/search"))}
-        return {**kinds[index % 5](), "timestamp": self._moments_ago(600), "tags": tags}
+        moment = self._moments_ago(600, seconds_ago)
+        return {**kinds[index % 5](), "timestamp": moment, "tags": tags}
 
     def snapshots(self) -> Iterator[Sending]:
         """One a minute and node, of the last minutes; the last of each twice."""
@@ -223,8 +227,8 @@ class Fleet:
         path = "/api/telemetry/snapshot"
         return Sending("snapshots", path, _zipped(body), 1, JSON_GZIP, "token")
 
-    def _moments_ago(self, seconds: float) -> str:
-        moment = self.now - timedelta(seconds=self.dice.uniform(0, seconds))
+    def _moments_ago(self, seconds: float, at_least: float = 0) -> str:
+        moment = self.now - timedelta(seconds=at_least + self.dice.uniform(0, seconds))
         return moment.isoformat(timespec="milliseconds")
 
     def _uuid(self) -> uuid.UUID:

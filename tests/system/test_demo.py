@@ -31,6 +31,20 @@ def test_the_accounting_agrees_and_every_end_is_there(demo: Service) -> None:
     assert counts["events"] == counts["received"] + counts["limited"] + counts["refused"]
 
 
+def test_what_is_stored_is_counted_by_day_and_by_node(demo: Service) -> None:
+    days = re.findall(r"demo +\| \d{4}-\d\d-\d\d +(\S+) +(\S+) +(\S+)\n", demo.output)
+    assert len(days) == 14
+    # Most was sent moments ago, which is yesterday's just after midnight.
+    events, people, size = (int(number.replace(",", "")) for number in max(days, key=_events))
+    assert size > events > people > 100
+    nodes = re.findall(r"demo +\| node-\S+ +\d\d:\d\d:\d\d +\S+ +\S+ +\S+\n", demo.output)
+    assert len(nodes) == 6
+
+
+def _events(day: tuple[str, ...]) -> int:
+    return 0 if day[0] == "withheld" else int(day[0].replace(",", ""))
+
+
 def test_the_dead_are_stored_when_they_are_replayed(demo: Service) -> None:
     dead = demo.manage("dead", "list")
     assert dead.count("23514") == 4

@@ -89,3 +89,27 @@ def test_the_table_has_a_line_a_client_and_a_sum() -> None:
     ]  # fmt: skip
     assert "1,500" in lines[-1]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_days_are_shown_as_they_are_answered() -> None:
+    rows = [
+        {"date": "2026-11-21", "total_events": 16588, "unique_users": 197},
+        {"date": "2026-11-20", "total_events": None, "unique_users": None},
+    ]
+    daily = {"days": rows, "threshold": 5, "withheld": {"groups": 0, "cells": 1}}
+    head, line, first, second, why = report.days(daily)
+    assert head.split() == ["date", "total_events", "unique_users"]
+    assert first.split() == ["2026-11-21", "16,588", "197"]
+    assert second.split() == ["2026-11-20", "withheld", "withheld"]
+    assert len({len(head), len(line), len(first), len(second)}) == 1
+    assert "fewer than 5 people" in why
+    assert len(report.days({**daily, "withheld": {"groups": 0, "cells": 0}})) == 4
+
+
+def test_nodes_are_shown_with_all_fields_there_are() -> None:
+    of_one = {"node_id": "a", "timestamp": "2026-11-21T10:00:07Z", "fields": {"cpu_percent": 3.5}}
+    of_other = {**of_one, "node_id": "b", "fields": {"process_count": 1200.0}}
+    head, _, first, second = report.nodes({"nodes": [of_one, of_other]})
+    assert head.split() == ["node_id", "time", "cpu_percent", "process_count"]
+    assert first.split() == ["a", "10:00:07", "3.5", "-"]
+    assert second.split() == ["b", "10:00:07", "-", "1,200.0"]

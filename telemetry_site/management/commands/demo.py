@@ -8,10 +8,12 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import jwt
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection, transaction
 from django.urls import reverse
@@ -30,6 +32,8 @@ PROGRESS_SECONDS = 2.0
 SETTLE_SECONDS = 60.0
 MISTAKE = "demo_mistake"
 TRIES = 20
+# As many as there are late batches of.
+DAYS = 14
 
 # Title, and the name of the page's URL.
 PAGES = (
@@ -63,6 +67,7 @@ class Command(BaseCommand):
         # A schedule does it every half minute; who looks now needn't wait for it.
         violations.flush()
         self._report(answers, sender.get(path, keys["secret"]))
+        self._show_numbers(project, started, lambda path: sender.get(path, keys["secret"]))
         self._point_at_pages(url)
 
     def _make_dead(self, project: Project, sender: Sender, fleet: traffic.Fleet) -> list[Answered]:
@@ -97,6 +102,23 @@ class Command(BaseCommand):
             raise CommandError("\n".join(["NOT ACCOUNTED FOR", *found]))
         self._say("The accounting agrees with what the clients were answered.")
         self._say("Limited are events here; the admin's violations count requests.")
+
+    def _show_numbers(
+        self, project: Project, now: datetime, ask: Callable[[str], dict[str, Any]]
+    ) -> None:
+        """Roll up what is stored, which a schedule does every minute, and ask for some of it."""
+        self._say("")
+        self._say("Counting it by hours, days and months, as schedules do:")
+        call_command("rollup", project=project.slug, stdout=self.stdout)
+        first = now.date() - timedelta(days=DAYS - 1)
+        for path, lines in (
+            (f"/v1/query/daily?from={first}", report.days),
+            ("/v1/query/nodes", report.nodes),
+        ):
+            self._say("")
+            self._say(f"GET {path}, asked with the project's secret key:")
+            for line in lines(ask(path)):
+                self._say(line)
 
     def _point_at_pages(self, url: str) -> None:
         self._say("")
