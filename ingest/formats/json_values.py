@@ -16,6 +16,8 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 _CONTAINERS = (dict, list)
+# What msgspec raises on a body that it can't decode, or not into what was asked for.
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError)
 INT64 = range(-(2**63), 2**64)
 
 
@@ -25,6 +27,18 @@ def load(body: bytes, limits: Limits) -> tuple[Any, bool]:
     Where it isn't, each event must go through `check_values`, so that one bad event doesn't fail
     its batch. Raises MalformedBatch for what isn't JSON, or would be too large once decoded.
     """
+    check_size(body, limits)
+    try:
+        value = _decode(body)
+        _pack(value)  # raises on an integer of more than 64 bits
+        clean = has_all_keys_once(body, value)
+    except UNDECODABLE:
+        clean = False
+    return (value, True) if clean else (_load_tolerantly(body), False)
+
+
+def check_size(body: bytes, limits: Limits) -> None:
+    """Raise MalformedBatch for a body of nothing, and of what would be too large once decoded."""
     if not body.strip():
         raise MalformedBatch("empty_body", "The body is empty.")
     if len(body) > limits.structure < sum(map(body.count, (b"{", b"[", b","))):
@@ -33,16 +47,17 @@ def load(body: bytes, limits: Limits) -> tuple[Any, bool]:
             "too_complex",
             f"The body holds more than {limits.structure} values (by its brackets and commas).",
         )
-    try:
-        value = _decode(body)
-        _pack(value)  # raises on an integer of more than 64 bits
-        # A key that came twice shows: what is encoded again has fewer colons than what came. Not
-        # where a colon came as an escape; those are looked at, as is an escaped NUL.
-        escaped = b"\\" in body and (b"\\u0000" in body or b"\\u003" in body)
-        clean = not escaped and _encode(value).count(b":") == body.count(b":")
-    except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError):
-        clean = False
-    return (value, True) if clean else (_load_tolerantly(body), False)
+
+
+def has_all_keys_once(body: bytes, value: Any) -> bool:
+    """Whether a body says nothing that isn't in its value, and no text of it holds a NUL.
+
+    A key that came twice shows: what is encoded again has fewer colons than what came. Not where a
+    colon came as an escape; bodies with those are not known to be fine.
+    """
+    if b"\\" in body and (b"\\u0000" in body or b"\\u003" in body):
+        return False
+    return _encode(value).count(b":") == body.count(b":")
 
 
 class RepeatedKey(dict[str, Any]):

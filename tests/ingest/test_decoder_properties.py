@@ -425,6 +425,44 @@ def test_the_careful_path_gives_what_the_fast_one_does(name: str, data: st.DataO
         assert outcome(name, encoded(whole | {"extra": ":"})) == outcome(name, careful)
 
 
+# What may be anything, but often is what can be decoded directly.
+almost_flat = st.dictionaries(
+    any_text | st.just("k" * 201), any_value | st.integers() | st.just(2**63), max_size=4
+)
+
+
+@fuzz
+@given(
+    st.lists(good_event | any_item("events"), max_size=3),
+    st.lists(good_event, min_size=1, max_size=2),
+    almost_flat,
+    st.fixed_dictionaries({}, optional={name: st.just("") | ENVELOPE[name] for name in ENVELOPE}),
+    st.booleans(),
+)
+def test_a_body_fares_alike_whether_it_is_decoded_directly(
+    items: list[Any],
+    good: list[Any],
+    properties: dict[str, Any],
+    batch: dict[str, Any],
+    optional: bool,
+):
+    """One that has a field of no batch isn't."""
+    good[0]["properties"] = properties
+    whole = batch | {"events": items + good}
+    direct, loaded = (
+        _decoded(json.dumps(body, default=datetime.isoformat).encode(), optional)
+        for body in (whole, whole | {"extra": 1})
+    )
+    assert direct == loaded
+
+
+def _decoded(body: bytes, users_optional: bool) -> Any:
+    try:
+        return decode(body, Envelope(users_optional=users_optional))
+    except MalformedBatch as reason:
+        return reason.args
+
+
 @fuzz
 @given(st.lists(good_event, min_size=1, max_size=5), st.uuids(), word, st.booleans())
 def test_a_good_batch_decodes_to_what_was_sent(
