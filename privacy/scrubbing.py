@@ -98,6 +98,7 @@ def _json_of(record: Record | Point) -> bytes:
 
 _UNKNOWN = Key()
 _ONE_BY_ONE = IDS | {"escaped"}
+_NOTHING = b"{}"
 _JSON_STARTS = frozenset('{["')
 # Between texts that are looked at together: none holds NUL, and each has one at either end.
 _SEPARATOR = "\0\0"
@@ -112,6 +113,8 @@ class _Scrubber:
         self._effort = Effort()
         # Texts that were looked at, and what became of them; None of those that go.
         self._known: dict[str, str | None] = {}
+        # The same of texts as what a field of a record may hold.
+        self._of_field: dict[tuple[str, str], str | None] = {}
         self._by_type: dict[type, Callable[[Any, Key], Any]] = {
             str: self.text,
             int: self._number,
@@ -128,6 +131,8 @@ class _Scrubber:
     def _value_of(self, record: Record | Point) -> dict[str, Any]:
         """The record's JSON if anything may be in it."""
         text = _json_of(record)
+        if text == _NOTHING:
+            return {}
         found = hits(text) or self._ids.may_recur_in(text)
         value: dict[str, Any] = _decode(text) if found else {}
         return value
@@ -157,7 +162,9 @@ class _Scrubber:
         text = getattr(record, field)
         if text is None or self._known.get(text) == text:
             return False
-        scrubbed = self._field(text, field)
+        if (field, text) not in self._of_field:
+            self._of_field[field, text] = self._field(text, field)
+        scrubbed = self._of_field[field, text]
         setattr(record, field, scrubbed)
         return bool(scrubbed != text)
 
