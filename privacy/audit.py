@@ -25,6 +25,41 @@ _LOCK = 0x61756469  # "audi"
 _CHUNK = 2000
 _FIRST = bytes(32)
 
+# What is written down, in words.
+ACTIONS = {
+    "access.refused": "a token was used on another person",
+    "consent.changed": "consent changed",
+    "dead.discard": "dead batches discarded",
+    "dead.discard_all": "all matching dead batches discarded",
+    "dead.replay": "dead batches replayed",
+    "dead.replay_all": "all matching dead batches replayed",
+    "deletion.asked": "erasure asked for",
+    "deletion.asked_again": "erasure asked for again",
+    "deletion.brought_forward": "erasure brought forward",
+    "deletion.cancelled": "erasure cancelled",
+    "deletion.completed": "erasure completed",
+    "deletion.failed": "erasure failed",
+    "deletion.started": "erasure begun",
+    "events.looked_at": "recent events looked at",
+    "export.answered": "copy handed over in the answer",
+    "export.asked": "copy asked for",
+    "export.asked_again": "copy asked for again",
+    "export.downloaded": "copy downloaded",
+    "export.failed": "copy failed",
+    "export.made": "copy made",
+    "key.made": "key made",
+    "key.revoked": "key revoked",
+    "key.rotated": "key rotated",
+    "payload.looked_at": "payload looked at",
+    "person.looked_up": "person looked up",
+    "project.changed": "project changed",
+    "project.made": "project made",
+    "rules.changed": "privacy rules changed",
+    "signing.rotated": "signing secret rotated",
+    "threshold.lowered": "threshold lowered",
+    "token.issued": "subject token issued",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -66,6 +101,7 @@ def record(
 
     `of` is the random id of a request, a batch or the like; nothing here may lead to a person.
     """
+    assert action in ACTIONS, action
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])

@@ -12,35 +12,11 @@ from unfold.contrib.filters.admin import DropdownFilter
 
 from ingest.admin.lists import NOTHING, moment, short
 from ingest.models import Project
-from privacy.audit import current_head
+from privacy.audit import ACTIONS, current_head
 from privacy.models import AuditEntry
 from telemetry_site.pages import ListPage
 
 _OPERATOR = "operator #"
-# Action -> in words. The log itself may have others, of earlier versions.
-ACTIONS = {
-    "access.refused": "a token was used on another person",
-    "consent.changed": "consent changed",
-    "dead.discard": "dead batches discarded",
-    "dead.discard_all": "all matching dead batches discarded",
-    "dead.replay": "dead batches replayed",
-    "dead.replay_all": "all matching dead batches replayed",
-    "deletion.asked": "erasure asked for",
-    "deletion.asked_again": "erasure asked for again",
-    "deletion.brought_forward": "erasure brought forward",
-    "deletion.cancelled": "erasure cancelled",
-    "events.looked_at": "recent events looked at",
-    "key.made": "key made",
-    "key.revoked": "key revoked",
-    "key.rotated": "key rotated",
-    "payload.looked_at": "payload looked at",
-    "person.looked_up": "person looked up",
-    "project.changed": "project changed",
-    "project.made": "project made",
-    "rules.changed": "privacy rules changed",
-    "signing.rotated": "signing secret rotated",
-    "token.issued": "subject token issued",
-}
 
 
 class _Choice(DropdownFilter):  # type: ignore[misc]
@@ -102,6 +78,7 @@ class AuditPage(ListPage):
 
     @admin.display(description="what")
     def what(self, entry: AuditEntry) -> str:
+        # An earlier version may have had others.
         return ACTIONS.get(entry.action, entry.action)
 
     @admin.display(description="by")
@@ -118,7 +95,7 @@ class AuditPage(ListPage):
 
     @admin.display(description="object")
     def on(self, entry: AuditEntry) -> SafeString:
-        return short(entry.object, 24)
+        return short(entry.object)
 
     @admin.display(description="details")
     def more(self, entry: AuditEntry) -> str:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("service")
 
 
 def record(number: int = 0) -> None:
-    audit.record("test.done", "system", of="a random id", number=number)
+    audit.record("export.made", "system", of="a random id", number=number)
 
 
 def test_entries_follow_each_other_and_the_chain_is_whole() -> None:
