@@ -96,7 +96,7 @@ SCHEDULES = (
     Schedule(
         "roll up days and months",
         "aggregation.tasks.roll_up_days",
-        900,
+        300,
         "Counts days and months anew of which an hour or a day has changed.",
         queue="rollup",
     ),
