@@ -20,6 +20,7 @@ from ingest.records import MalformedBatch
 _ZSTD_WINDOW = 8 * 1024**2
 _ZSTD_SLICE = 256
 _GZIP_MEMBERS = 16
+_GZIP_START = b"\x1f\x8b"
 _CHUNK = 64 * 1024
 
 # Browsers' sendBeacon says text/plain.
@@ -123,14 +124,21 @@ def _inflate(wire: bytes, limit: int, wbits: int, name: str) -> tuple[bytes, byt
 
 
 def _gzip(wire: bytes, limit: int) -> bytes:
-    content, rest = _inflate(wire, limit, 31, "gzip")
+    content, rest = _gzip_member(wire, limit)
     # Members may follow one another (RFC 1952, 2.2); a few are somebody's file, many are an attack.
     for _ in range(_GZIP_MEMBERS):
         if not rest.strip(b"\0"):
             return content
-        more, rest = _inflate(rest, limit, 31, "gzip")
+        more, rest = _gzip_member(rest, limit)
         content = _within(content + more, limit)
     raise _invalid("gzip")
+
+
+def _gzip_member(wire: bytes, limit: int) -> tuple[bytes, bytes]:
+    # ISA-L takes a few bytes of anything for the beginning of a head.
+    if not wire.startswith(_GZIP_START[: len(wire)]):
+        raise _invalid("gzip")
+    return _inflate(wire, limit, 31, "gzip")
 
 
 def _deflate(wire: bytes, limit: int) -> bytes:

@@ -205,7 +205,7 @@ def test_damaged_body_is_refused(
         (whole[: len(whole) * 2 // 3], {"truncated"}),
         (whole[:-1], {"truncated"}),
         (b"", {"truncated"}),
-        (whole + b"more than there was", {"invalid_encoding"}),
+        (whole + b"more", {"invalid_encoding"}),
         (b"\xff" * 40, {"invalid_encoding"}),
         (json.dumps(batch()).encode(), {"invalid_encoding", "truncated"}),
     ):
