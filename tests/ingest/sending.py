@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 from tests.harness import Answer, Project, Service, wait_for
 
 STORING_SECONDS = 30.0
+# The id of a batch that nobody sends; in the names of tests, which all processes must agree on.
+UNKNOWN = "5e0f2f0c-3c52-4d0e-9a3d-0f6d1c5b7a41"
 NOW = timedelta()
 
 

@@ -8,7 +8,7 @@ import pytest
 from ingest.models import Batch, BatchClaim
 from ingest.models import Project as Row
 from tests.harness import Project, Service
-from tests.ingest.sending import accepted, batch, event, send, settled, status
+from tests.ingest.sending import UNKNOWN, accepted, batch, event, send, settled, status
 from tests.ingest.traces import project_id
 
 
@@ -70,7 +70,7 @@ def test_digest_of_a_content_is_no_batch(service: Service, project: Project) -> 
     assert status(service, project, digest).status == 404
 
 
-@pytest.mark.parametrize("spelling", ["nonsense", "0", "'; DROP TABLE ingest_batch", str(uuid4())])
+@pytest.mark.parametrize("spelling", ["nonsense", "0", "'; DROP TABLE ingest_batch", UNKNOWN])
 def test_unknown_batch_is_404(service: Service, project: Project, spelling: str) -> None:
     answer = status(service, project, quote(spelling))
     assert answer.status == 404

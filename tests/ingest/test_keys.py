@@ -18,7 +18,7 @@ from ingest.memory import Memory
 from ingest.models import ApiKey
 from ingest.models import Project as Row
 from tests.harness import Project, Service, wait_for
-from tests.ingest.sending import batch, event, send
+from tests.ingest.sending import UNKNOWN, batch, event, send
 
 HOUR = timedelta(hours=1)
 CACHE_SECONDS = 5
@@ -54,8 +54,8 @@ def works(service: Service, project: Project, key: str) -> bool:
 SCOPES = [
     ("POST", "/v1/events", "ingest_key", 200),
     ("POST", "/v1/events", "secret_key", 200),
-    ("GET", f"/v1/batches/{uuid4()}", "ingest_key", 404),
-    ("GET", f"/v1/batches/{uuid4()}", "secret_key", 404),
+    ("GET", f"/v1/batches/{UNKNOWN}", "ingest_key", 404),
+    ("GET", f"/v1/batches/{UNKNOWN}", "secret_key", 404),
     ("GET", "/v1/query/accounting", "ingest_key", 403),
     ("GET", "/v1/query/accounting", "secret_key", 200),
 ]
@@ -78,7 +78,7 @@ def test_key_may_do_what_its_scope_says(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/v1/events"), ("GET", f"/v1/batches/{uuid4()}"), ("GET", "/v1/query/accounting")],
+    [("POST", "/v1/events"), ("GET", f"/v1/batches/{UNKNOWN}"), ("GET", "/v1/query/accounting")],
 )
 @pytest.mark.parametrize(
     "headers",

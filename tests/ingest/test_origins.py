@@ -12,7 +12,7 @@ from ingest import memory
 from ingest.memory import Memory
 from ingest.models import Project as Row
 from tests.harness import Answer, Project, Service
-from tests.ingest.sending import batch, event, moment
+from tests.ingest.sending import UNKNOWN, batch, event, moment
 from tests.ingest.traces import ledger
 
 BROWSER = "/api/client-telemetry"
@@ -155,7 +155,7 @@ def test_origin_that_is_listed_from_now_on_is_answered(service: Service, project
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/query/accounting", "/admin/login/", f"/v1/batches/{uuid4()}", "/metrics", "/"]
+    "path", ["/v1/query/accounting", "/admin/login/", f"/v1/batches/{UNKNOWN}", "/metrics", "/"]
 )
 def test_what_is_not_for_pages_is_not_opened_to_them(
     service: Service, origin: str, path: str
