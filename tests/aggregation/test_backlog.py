@@ -11,6 +11,7 @@ from aggregation import marks
 from aggregation.definitions import starting
 from aggregation.models import Build, DirtyMark, Kind, Level
 from telemetry_site import checks
+from telemetry_site.celery import app
 from telemetry_site.monitoring import figures
 from tests.aggregation.placing import rolled_up
 from tests.aggregation.rolling import event, hour, store
@@ -111,5 +112,6 @@ def test_what_a_worker_makes_is_counted(service: Service, project: Project) -> N
     before = made()
     answer = send(service, project, batch())
     settled(service, project, answer.json["batch_id"])
+    app.send_task("aggregation.tasks.roll_up_hours", queue="rollup")
     wait_for(lambda: made() > before, 90, "the worker to make the hour")
     rolled_up(project)

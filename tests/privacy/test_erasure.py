@@ -23,6 +23,7 @@ from tests.ingest.sending import accepted, accounting, batch, event, moment, sen
 from tests.ingest.traces import project_id, traces
 from tests.privacy.asking import about, ask, pseudonym, somebody, subject_token
 from tests.privacy.erasing import erased, events, points, tombstone
+from tests.schedules import every_second
 
 DAY = timedelta(days=1)
 
@@ -319,5 +320,6 @@ def test_due_request_is_run_by_the_schedule(service: Service, project: Project) 
     def done() -> bool:
         return bool(about(service, "status", token).json["status"] == "completed")
 
-    wait_for(done, 90, "the sweep to come by")
+    with every_second("run due deletions"):
+        wait_for(done, 90, "the sweep to come by")
     assert events(project, user) == []
