@@ -60,7 +60,7 @@ def test_who_may_change_a_project_may_change_what_it_counts_by(
     project: Project, service: Service, role: str
 ) -> None:
     client = logged_in(role)
-    assert project.project in client.get(LIST).text
+    assert project.project in client.get(LIST, {"q": project.project}).text
     page = client.get(page_of(project))
     assert page.status_code == 200
     assert ('name="_save"' in page.text) == (role in MAY)
