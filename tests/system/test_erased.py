@@ -177,6 +177,8 @@ def _erase(service: Service, who: Planted) -> dict[str, Any]:
         return told["receipt"]
 
     found: dict[str, Any] = wait_for(receipt, SETTLING_SECONDS, "the receipt")
+    # The schedule's next run counts anew what the person was counted in.
+    service.manage("rollup", "--project", who.project.project)
     return found
 
 
