@@ -16,7 +16,7 @@ demo: $(VENV)/installed  ## the same, and a simulated fleet that sends to it
 	@exec $(RUN) manage.py up --demo --host $(HOST) --port $(PORT)
 
 test: $(VENV)/installed-dev check  ## checks and the whole test suite
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/installed-dev  ## lint, format, types
 	$(VENV)/bin/ruff check .

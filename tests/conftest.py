@@ -3,10 +3,11 @@
 Django is set up on that service's data folder before a test module is read; the service itself is
 started by the first test that needs it. Nothing is rolled back or emptied between tests: a project
 is the boundary, as it is in production.
+
+Of processes that share the tests each has a service of its own: pytest-xdist reads this in each.
 """
 
 import os
-from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
@@ -32,9 +33,10 @@ import django  # noqa: E402 the settings read the environment above
 django.setup()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _data_folder() -> Iterator[None]:
-    yield
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """After the fixtures' ends. No fixture itself: the process that hands out the tests has none,
+    but a folder."""
     _service.remove()
 
 
