@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from aggregation import schema
 from aggregation.queries import accounting, events, metrics, nodes, parameters
-from aggregation.queries.answers import csv_text
+from aggregation.spreadsheets import csv_response
 from ingest.authentication import MayQuery, granted
 from ingest.endpoints import LimitedView
 from telemetry_site.responses import json_response
@@ -95,21 +95,10 @@ class NodesView(QueryView):
 def _answered(
     request: Request, name: str, body: Mapping[str, Any], rows: Iterable[Sequence[Any]]
 ) -> HttpResponse:
-    """An answer in the format that is asked for. What JSON says before the numbers, CSV has in its
-    headers."""
+    """An answer in the format that is asked for."""
     if not parameters.answers_csv(request.query_params):
         return json_response(body)
-    headers = {
-        "Content-Disposition": f'attachment; filename="{name}.csv"',
-        "Telemetry-Complete-Until": body["complete_until"].isoformat(),
-        "Telemetry-Clean-Until": body["clean_until"].isoformat(),
-    }
-    if "withheld" in body:
-        headers["Telemetry-Threshold"] = str(body["threshold"])
-        headers["Telemetry-Withheld"] = "groups={groups}, cells={cells}".format(**body["withheld"])
-    if body.get("next"):
-        headers["Telemetry-Next"] = body["next"]
-    return HttpResponse(csv_text(rows), content_type="text/csv; charset=utf-8", headers=headers)
+    return csv_response(name, body, rows)
 
 
 def _moment(request: Request, name: str) -> datetime | None:

@@ -270,11 +270,7 @@ class Given:
 
     @cached_property
     def _zone(self) -> ZoneInfo:
-        name = self.text("tz") or "UTC"
-        try:
-            return ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            refuse("tz", "must be a time zone of the IANA database, such as Europe/Vienna")
+        return zone(self.text("tz"))
 
     def _moment(self, name: str) -> datetime | None:
         """A time, or the first moment of a date, of the zone where none is named."""
@@ -288,6 +284,14 @@ def _checked(name: str, text: str) -> str:
     if len(text) > TEXT_LENGTH:
         refuse(name, f"must be at most {TEXT_LENGTH} characters long", "too_long")
     return text
+
+
+def zone(name: str) -> ZoneInfo:
+    """A time zone, UTC where none is named. Raises ValidationError."""
+    try:
+        return ZoneInfo(name or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        refuse("tz", "must be a time zone of the IANA database, such as Europe/Vienna")
 
 
 def moment(name: str, text: str, zone: ZoneInfo) -> datetime:
