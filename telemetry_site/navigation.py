@@ -23,6 +23,9 @@ SIDEBAR: dict[str, tuple[Entry, ...]] = {
         Entry("Queues", "queue", "telemetry_site_queue_changelist", "telemetry_site.view_queue"),
         Entry("Recent events", "bolt", "ingest_event_changelist", "ingest.view_event"),
     ),
+    "Numbers": (
+        Entry("Dashboard", "bar_chart", "aggregation_dashboard", "aggregation.view_counting"),
+    ),
     "Batches": (
         Entry("Ledger", "receipt_long", "ingest_batch_changelist", "ingest.view_batch"),
         Entry("Dead set", "skull", "ingest_deadbatch_changelist", "ingest.view_deadbatch"),

@@ -1,5 +1,5 @@
-"""Counting in the admin: one module a page."""
+"""Counting in the admin, and what is counted: one module a page."""
 
-from aggregation.admin import counting
+from aggregation.admin import counting, dashboard
 
-__all__ = ["counting"]
+__all__ = ["counting", "dashboard"]

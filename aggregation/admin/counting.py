@@ -7,7 +7,9 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.forms import BaseInlineFormSet
 from django.http import HttpRequest
+from django.urls import URLPattern
 
+from aggregation.admin import dashboard
 from aggregation.dimensions import overlapping
 from aggregation.models import Counting, Dimension, Policy
 from ingest.admin.lists import NOTHING
@@ -85,6 +87,9 @@ class CountingAdmin(OfAProject, ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*dashboard.urls(self), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         found = super().get_queryset(request)

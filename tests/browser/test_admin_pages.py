@@ -15,6 +15,7 @@ Open = Callable[[str], Page]
 EMPTY = {
     "Queues": "No task waits",
     "Recent events": "Choose a project",
+    "Dashboard": "There is no project yet",
     "Ledger": "No batch",
     "Dead set": "No batch is dead",
     "Rejected events": "No event",
