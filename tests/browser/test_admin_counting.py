@@ -39,3 +39,43 @@ def test_a_viewer_reads_them(service: Service, address: str, open_admin: Open) -
     page.goto(address)
     expect(page.get_by_text("Groups of fewer people are withheld").first).to_be_visible()
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
+
+
+def test_a_dimension_is_taken_away(
+    service: Service, project: Project, address: str, open_admin: Open
+) -> None:
+    from aggregation.models import Dimension
+    from tests.ingest.traces import project_id
+
+    Dimension.objects.create(project_id=project_id(project), name="version", path="client_version")
+    page = open_admin("operator")
+    page.goto(address)
+    page.locator("td.delete label").click()
+    page.get_by_role("button", name="Save and continue editing").click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    expect(page.locator("#id_dimensions-0-path")).to_have_count(0)
+
+
+def test_a_policy_out_of_bounds_is_refused_beside_its_field(
+    service: Service, address: str, open_admin: Open
+) -> None:
+    page = open_admin("operator")
+    page.goto(address)
+    page.locator("#id_policy-0-threshold").fill("1001")
+    # What the browser would have said itself is for the server to say.
+    page.locator("form").evaluate_all("forms => forms.forEach(form => form.noValidate = true)")
+    page.get_by_role("button", name="Save and continue editing").click()
+    expect(page.get_by_text("less than or equal to 1000")).to_be_visible()
+    expect(page.locator("#id_policy-0-threshold")).to_have_value("1001")
+
+
+def test_the_list_and_the_projects_page_lead_to_it(
+    service: Service, project: Project, address: str, open_admin: Open
+) -> None:
+    page = open_admin("operator")
+    page.goto(f"/admin/aggregation/counting/?q={project.project}")
+    page.get_by_role("link", name=project.project).click()
+    page.wait_for_url(f"**{address}*")
+    page.goto(address.replace("aggregation/counting", "ingest/project"))
+    page.locator(".shortcuts").get_by_role("link", name="Counting").click()
+    page.wait_for_url(f"**{address}")
