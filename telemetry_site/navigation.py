@@ -84,16 +84,32 @@ SIDEBAR: dict[str, tuple[Entry, ...]] = {
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """The groups that have something in them for this user, as the theme wants them."""
+    here = _address_of(request.path)
     groups = (
-        {"title": title, "items": [_item(entry) for entry in entries if _may_see(request, entry)]}
+        {
+            "title": title,
+            "items": [_item(entry, here) for entry in entries if _may_see(request, entry)],
+        }
         for title, entries in SIDEBAR.items()
     )
     return [group for group in groups if group["items"]]
+
+
+def _address_of(path: str) -> str:
+    """The address in the sidebar that a page is below: the longest, and not just the index."""
+    links = [_link(entry) for entries in SIDEBAR.values() for entry in entries]
+    above = [link for link in links if path.startswith(link) and link != reverse("admin:index")]
+    return max(above, key=len, default=path)
 
 
 def _may_see(request: HttpRequest, entry: Entry) -> bool:
     return not entry.permission or request.user.has_perm(entry.permission)
 
 
-def _item(entry: Entry) -> dict[str, Any]:
-    return {"title": entry.title, "icon": entry.icon, "link": reverse(f"admin:{entry.url}")}
+def _item(entry: Entry, here: str) -> dict[str, Any]:
+    link = _link(entry)
+    return {"title": entry.title, "icon": entry.icon, "link": link, "active": link == here}
+
+
+def _link(entry: Entry) -> str:
+    return reverse(f"admin:{entry.url}")

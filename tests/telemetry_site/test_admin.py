@@ -7,10 +7,10 @@ import pytest
 from django.contrib.admin import site
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import BinaryField, Model
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 
-from telemetry_site.navigation import SIDEBAR
+from telemetry_site.navigation import SIDEBAR, sidebar
 from tests.people import ROLES, logged_in
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -65,6 +65,23 @@ def test_every_permission_the_sidebar_asks_for_is_one() -> None:
         for entry in filter(lambda entry: entry.permission, entries):
             app, _, codename = entry.permission.partition(".")
             assert Permission.objects.filter(content_type__app_label=app, codename=codename)
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        ("/admin/", "Health"),
+        ("/admin/ingest/batch/", "Ledger"),
+        ("/admin/aggregation/counting/", "Counting"),
+        ("/admin/aggregation/counting/dashboard/", "Dashboard"),
+        ("/admin/password_change/", None),
+    ],
+)
+def test_the_sidebar_says_where_one_is(path: str, title: str | None) -> None:
+    request = RequestFactory().get(path)
+    request.user = User(is_superuser=True, is_active=True)
+    items = [item for group in sidebar(request) for item in group["items"]]
+    assert [item["title"] for item in items if item["active"]] == ([title] if title else [])
 
 
 def test_pages_let_the_browser_load_nothing_from_elsewhere() -> None:
