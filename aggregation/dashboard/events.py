@@ -120,7 +120,7 @@ def _by(asked: Asked, name: str, title: str, group_by: str, event: str = "") -> 
 def _lines(asked: Asked, now: Answer, old: Answer | None, *, narrowing: bool) -> list[Line]:
     """The largest groups."""
     was = {group.value: group for group in old.groups} if old else {}
-    whole = sum(sum(_told(group.numbers["count"])) for group in now.groups)
+    whole = sum(sum(_told(group.numbers["count"])) for group in now.groups) or 1
     lines = []
     for place, group in enumerate(now.groups[:LINES]):
         value, people = group.value or "", _average(group, "people")
@@ -151,7 +151,7 @@ def _change(now: Answer, group: Group, old: Group | None, name: str) -> str:
         if number is not None and was is not None
     ]
     whole = sum(was for _, was in pairs)
-    return percent(sum(number for number, _ in pairs) / whole - 1) if whole else ""
+    return percent(sum(number for number, _ in pairs) / whole - 1) if whole > 0 else ""
 
 
 def _average(group: Group, name: str) -> float | None:

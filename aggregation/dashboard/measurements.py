@@ -7,9 +7,10 @@ from rest_framework.exceptions import ValidationError
 from aggregation.dashboard.asked import Asked, before, sentence
 from aggregation.dashboard.events import or_none
 from aggregation.dashboard.panels import COLOURS, TIME, Panel, chart, drawn, table, told, written
-from aggregation.queries import names, nodes
-from aggregation.queries.answers import Answer, Group
-from aggregation.queries.parameters import TEXT_LENGTH
+from aggregation.queries import nodes
+from aggregation.queries.answers import Group
+from aggregation.queries.names import Names
+from aggregation.queries.spans import Span
 
 # What is drawn of a metric, by its kind; the first is compared with the period before.
 FIGURES = {
@@ -22,23 +23,23 @@ FIGURES = {
 _GREY = "#94a3b8"
 
 
-def of_a_metric(asked: Asked, overview: Answer) -> Panel:
+def of_a_metric(asked: Asked, span: Span) -> Panel:
     """The figures of a metric, or one of them by a tag or its nodes."""
-    span, threshold = overview.span, overview.standing.threshold
-    found = names.metrics(asked.project_id, span, threshold)
-    name = asked.given["metric"] or _first(found)
-    if not name:
-        return Panel("metric", "Metrics", empty="Nothing was measured in this time.")
-    figures = FIGURES[_kind(found.get(name, []))]
-    asking = {
-        "metric": name,
-        "metrics": sorted({*found, name}),
-        "by": asked.given["by"],
-        "groupings": names.groupings(asked.project_id, name[:TEXT_LENGTH], span, threshold),
-        "figure": asked.given["agg"] or figures[0],
-        "figures": [*figures, "count"],
-    }
+    asking: dict[str, Any] = {}
     try:
+        names = Names.of(asked.project_id, span)
+        found = names.metrics()
+        if not (name := asked.given["metric"] or _first(found)):
+            return Panel("metric", "Metrics", empty="Nothing was measured in this time.")
+        figures = FIGURES[_kind(found.get(name, []))]
+        asking |= {
+            "metric": name,
+            "metrics": sorted({*found, name}),
+            "by": asked.given["by"],
+            "groupings": names.groupings(name) if name in found else [],
+            "figure": asked.given["agg"] or figures[0],
+            "figures": [*figures, "count"],
+        }
         return _by(asked, asking) if asking["by"] else _figures(asked, asking)
     except ValidationError as refusal:
         return Panel("metric", "Metrics", refused=sentence(refusal), asking=asking)

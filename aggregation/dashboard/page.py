@@ -63,6 +63,6 @@ def look(asked: Asked) -> Dashboard:
             events.by_name(asked),
             *(events.by_dimension(asked, dimension) for dimension in dimensions),
         ],
-        metric=measurements.of_a_metric(asked, now),
+        metric=measurements.of_a_metric(asked, now.span),
         nodes=measurements.of_nodes(asked),
     )

@@ -3,6 +3,7 @@
 A name or a tag is told where it is a machine's, or that of as many people as a number takes.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
 
@@ -11,7 +12,7 @@ from psycopg import sql
 
 from aggregation.definitions import OTHER, TABLES
 from aggregation.models import Kind, Level
-from aggregation.queries import reading
+from aggregation.queries import reading, standing
 from aggregation.queries.spans import Span, whole
 
 MOST_NAMES = 1000
@@ -19,33 +20,43 @@ MOST_NAMES = 1000
 _LOOKED_AT = {Level.HOUR: timedelta(hours=6), Level.DAY: timedelta(days=2)}
 
 
-def metrics(project_id: int, span: Span, threshold: int) -> dict[str, list[str]]:
-    """Name -> kinds, of what was measured in the months of a span or just now."""
-    return dict(_rows(_METRICS, project_id, span, threshold, most=MOST_NAMES))
+@dataclass(frozen=True)
+class Names:
+    """Names of a project's measurements, of the months of a span or of just now."""
 
+    project_id: int
+    span: Span
+    threshold: int
 
-def groupings(project_id: int, name: str, span: Span, threshold: int) -> list[str]:
-    """By what the series of a metric can be grouped: their tags, and `node` where they have one."""
-    rows = _rows(_GROUPINGS, project_id, span, threshold, name=name)
-    return sorted({tag for (tag,) in rows} - {OTHER})
+    @classmethod
+    def of(cls, project_id: int, span: Span) -> "Names":
+        """Raises ValidationError where none are told."""
+        threshold = standing.of(project_id, Kind.POINTS, Level.HOUR).threshold
+        return cls(project_id, span, threshold)
 
+    def metrics(self) -> dict[str, list[str]]:
+        """Name -> kinds."""
+        return dict(self._rows(_METRICS, most=MOST_NAMES))
 
-def _rows(
-    statement: LiteralString, project_id: int, span: Span, threshold: int, **given: Any
-) -> list[tuple[Any, ...]]:
-    parameters = {"project": project_id, "threshold": threshold, **given}
-    parts = []
-    for level, (start, end) in _ranges(span).items():
-        parameters |= {f"start{level}": start, f"end{level}": end}
-        parts.append(
-            sql.SQL(_OF_LEVEL).format(
-                table=sql.Identifier(TABLES[Kind.POINTS, level]._meta.db_table),
-                start=sql.Placeholder(f"start{level}"),
-                end=sql.Placeholder(f"end{level}"),
+    def groupings(self, name: str) -> list[str]:
+        """By what the series of a metric can be grouped: their tags, and `node` where they have
+        one."""
+        return sorted({tag for (tag,) in self._rows(_GROUPINGS, name=name)} - {OTHER})
+
+    def _rows(self, statement: LiteralString, **given: Any) -> list[tuple[Any, ...]]:
+        parameters = {"project": self.project_id, "threshold": self.threshold, **given}
+        parts = []
+        for level, (start, end) in _ranges(self.span).items():
+            parameters |= {f"start{level}": start, f"end{level}": end}
+            parts.append(
+                sql.SQL(_OF_LEVEL).format(
+                    table=sql.Identifier(TABLES[Kind.POINTS, level]._meta.db_table),
+                    start=sql.Placeholder(f"start{level}"),
+                    end=sql.Placeholder(f"end{level}"),
+                )
             )
-        )
-    series = sql.SQL(" UNION ALL ").join(parts)
-    return reading.rows(sql.SQL(statement).format(series=series), parameters)
+        series = sql.SQL(" UNION ALL ").join(parts)
+        return reading.rows(sql.SQL(statement).format(series=series), parameters)
 
 
 def _ranges(span: Span) -> dict[Level, tuple[datetime, datetime]]:

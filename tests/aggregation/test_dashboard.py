@@ -425,6 +425,11 @@ def test_a_metric_is_refused_by_itself(project: Project, viewer: Client) -> None
     assert "latency" in panel(page, "metric")
 
 
+@pytest.mark.parametrize("name", ["\0", "x" * 201])
+def test_a_metric_that_can_be_none_is_refused(project: Project, viewer: Client, name: str) -> None:
+    assert "“name” must" in words(panel(look(viewer, project, metric=name), "metric"))
+
+
 def test_names_of_metrics_of_few_people_are_not_told(project: Project, viewer: Client) -> None:
     plant_points(
         project,
