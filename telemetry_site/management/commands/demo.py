@@ -20,6 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import slugify
 
+from aggregation.models import Dimension
 from ingest import violations
 from ingest.models import ApiKey, Batch, Project
 from telemetry_site.demo import report, traffic
@@ -35,11 +36,18 @@ TRIES = 20
 # As many as there are late batches of.
 DAYS = 14
 
+# By what its events are counted besides their names.
+DIMENSIONS = {
+    "version": {"path": "client_version"},
+    "plugin": {"path": "properties.plugin"},
+}
+
 # Title, and the name of the page's URL.
 PAGES = (
     ("how everything is", "index"),
     ("queues and workers", "telemetry_site_queue_changelist"),
     ("what arrives", "ingest_event_changelist"),
+    ("what is counted", "aggregation_dashboard"),
     ("the malformed ones", "ingest_rejectedevent_changelist"),
     ("the dead: replay them", "ingest_deadbatch_changelist"),
     ("who was limited: lift it", "ingest_ratelimitviolation_changelist"),
@@ -146,6 +154,8 @@ def _project() -> tuple[Project, dict[str, str]]:
     if traffic.PAGE not in project.origins:
         project.origins = [*project.origins, traffic.PAGE]
         project.save(update_fields=["origins"])
+    for name, dimension in DIMENSIONS.items():
+        Dimension.objects.get_or_create(project=project, name=name, defaults=dimension)
     return project, keys
 
 
