@@ -27,6 +27,7 @@ from aggregation.queries.events import DISTINCT, TOLD
 
 # Groups that are told; of some of them the chart is drawn.
 LINES = 10
+NOTHING = "No event of this time is counted."
 
 
 def or_none(ask: Callable[[], Answer]) -> Answer | None:
@@ -79,7 +80,7 @@ def over_time(asked: Asked, now: Answer, old: Answer | None) -> Panel:
         chart=chart(now, series) if something else None,
         columns=tuple(columns) if something else (),
         rows=table(now.span, *texts) if something else (),
-        empty="" if something else "No event was stored in this time.",
+        empty="" if something else NOTHING,
     )
 
 
@@ -112,7 +113,7 @@ def _by(asked: Asked, name: str, title: str, group_by: str, event: str = "") -> 
         lines=_lines(asked, now, old, narrowing=group_by == EVENT),
         withheld_groups=now.withheld_groups,
         more=len(now.groups) > LINES,
-        empty="" if now.groups or now.withheld_groups else "No event was stored in this time.",
+        empty="" if now.groups or now.withheld_groups else NOTHING,
         asking={"number": NUMBERS[asked.number]},
     )
 

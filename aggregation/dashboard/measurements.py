@@ -30,7 +30,7 @@ def of_a_metric(asked: Asked, span: Span) -> Panel:
         names = Names.of(asked.project_id, span)
         found = names.metrics()
         if not (name := asked.given["metric"] or _first(found)):
-            return Panel("metric", "Metrics", empty="Nothing was measured in this time.")
+            return Panel("metric", "Metrics", empty="No measurement of this time is counted.")
         figures = FIGURES[_kind(found.get(name, []))]
         asking |= {
             "metric": name,
@@ -82,7 +82,7 @@ def _figures(asked: Asked, asking: dict[str, Any]) -> Panel:
     groups = {figure: answer.groups[0] for figure, answer in answers.items()}
     counts = groups["count"].numbers["values"]
     if not any(counts) and not any(groups["count"].numbers["withheld"]):
-        empty = f"Nothing was measured as {name} in this time."
+        empty = f"No measurement of {name} is counted in this time."
         return Panel("metric", "Metrics", asking=asking, empty=empty)
     series = [
         drawn(figure, colour, groups[figure].numbers["values"])
@@ -115,7 +115,7 @@ def _by(asked: Asked, asking: dict[str, Any]) -> Panel:
         drawn(group.value or "", colour, group.numbers["values"])
         for group, colour in zip(now.groups, COLOURS, strict=False)
     ]
-    empty = f"Nothing was measured as {asking['metric']} in this time."
+    empty = f"No measurement of {asking['metric']} is counted in this time."
     return Panel(
         name="metric",
         title="Metrics",

@@ -502,10 +502,10 @@ def test_there_is_no_other_file(project: Project, viewer: Client) -> None:
 def test_without_anything_it_says_what_to_do(project: Project, viewer: Client) -> None:
     page = look(viewer, project)
     for name, sentence in {
-        "time": "No event was stored in this time.",
-        "by-event": "No event was stored in this time.",
+        "time": "No event of this time is counted.",
+        "by-event": "No event of this time is counted.",
         "no-dimension": "No dimension is declared.",
-        "metric": "Nothing was measured in this time.",
+        "metric": "No measurement of this time is counted.",
         "nodes": "No node has sent a snapshot",
     }.items():
         assert sentence in words(panel(page, name)), name

@@ -42,7 +42,7 @@
       pointRadius: ({ dataIndex: at, dataset: { data } }) =>
         !one.dashed && (places < 15 || (data[at - 1] == null && data[at + 1] == null)) ? 2.5 : 0,
       spanGaps: false,
-      tension: 0.25,
+      cubicInterpolationMode: "monotone", // no curve goes below what it is drawn of
     };
   };
 
