@@ -12,8 +12,9 @@ from uuid import uuid4
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
-from aggregation.models import Dimension, DirtyMark, Kind, Level, Policy
+from aggregation.models import Dimension, DirtyMark, Kind, Level, MetricDay, MetricMonth, Policy
 from aggregation.queries import events
 from ingest.models import Project as Row
 from tests.aggregation.planting import (
@@ -444,6 +445,16 @@ def test_names_of_metrics_of_few_people_are_not_told(project: Project, viewer: C
     )
     assert "rare" not in panel(page, "metric")
     assert "known" in panel(page, "metric")
+
+
+def test_a_metric_of_this_hour_is_there_before_its_day_and_month(
+    project: Project, viewer: Client
+) -> None:
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0) - HOUR
+    plant_points(project, Measured(hour, [1], name="new"))
+    for table in (MetricDay, MetricMonth):
+        table.objects.filter(project_id=project_id(project)).delete()
+    assert max(drawn(look(viewer, project, range="24h"), "metric")["avg"], key=bool) == 1
 
 
 def test_nodes_stand_with_their_latest_snapshot(project: Project, viewer: Client) -> None:

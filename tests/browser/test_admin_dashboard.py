@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -129,9 +130,12 @@ def test_the_projects_page_leads_to_it(counted: Project, open_admin: Open) -> No
     expect(page.locator(".preface")).to_contain_text(counted.project)
 
 
-@pytest.mark.parametrize("width", [390, 768, 1400])
-def test_nothing_is_wider_than_the_window(counted: Project, open_admin: Open, width: int) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (768, "light"), (1400, "dark")])
+def test_nothing_is_wider_than_the_window(
+    counted: Project, open_admin: Open, width: int, scheme: Literal["dark", "light"]
+) -> None:
     page = open_admin("viewer")
+    page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
     opened(page, counted, range="7d", number="people")
     page.locator("#time summary").click()
