@@ -23,7 +23,7 @@ from psycopg import sql
 from aggregation import slices
 from aggregation.definitions import OTHER, TABLES, Bucket, below
 from aggregation.models import MetricBucket
-from aggregation.quantiles import Quantiles, counted
+from aggregation.quantiles import Quantiles, counted, unpacked
 from aggregation.sketches import WIDTH, Distinct
 
 # Samples of a statement: its snapshot is short, and what it groups fits into memory.
@@ -156,8 +156,7 @@ class Tallies:
                 last=tally.last,
                 last_at=tally.last_at,
                 increase=tally.increase,
-                quantile_keys=tally.quantiles.keys.tolist(),
-                quantile_counts=tally.quantiles.counts.tolist(),
+                quantiles=tally.quantiles.packed,
             )
             for name, tallies in self._of.items()
             for series, tally in tallies.items()
@@ -197,7 +196,7 @@ def from_below(bucket: Bucket) -> list[MetricBucket]:
             increase=row.increase,
         )
         tally.people.unite(bytes(row.people_sketch))
-        tally.quantiles.unite(row.quantile_keys, row.quantile_counts)
+        tally.quantiles = Quantiles(*unpacked(bytes(row.quantiles)))
         tallies.follow(Name(row.name, row.kind, row.cumulative), bytes(row.series), tally)
     tallies.fold()
     return tallies.rows(bucket)

@@ -1,6 +1,5 @@
 """What is counted, for whom it may be shown, and which counts have to be made anew."""
 
-from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -232,7 +231,7 @@ class MetricBucket(models.Model):
     `series` tells those of a name apart. `people` are distinct persons, none where the points are
     a machine's. `last` is by time, of gauges and cumulative counters; `increase` is a cumulative
     counter's from `first` to `last`, resets recognised: from one bucket to the next it grew too.
-    The arrays count samples by the log-spaced buckets of `aggregation.quantiles`.
+    `quantiles` counts samples by log-spaced buckets, as `aggregation.quantiles` packs them.
     """
 
     pk = models.CompositePrimaryKey("project", "name", "bucket", "series")
@@ -255,8 +254,7 @@ class MetricBucket(models.Model):
     last = models.FloatField(null=True)
     last_at = models.DateTimeField(null=True)
     increase = models.FloatField(null=True)
-    quantile_keys = ArrayField(models.IntegerField())
-    quantile_counts = ArrayField(models.BigIntegerField())
+    quantiles = models.BinaryField()
 
     class Meta:
         abstract = True

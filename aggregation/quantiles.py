@@ -22,9 +22,13 @@ _LOG_GAMMA = math.log(_GAMMA)
 _BEYOND = 40_000
 # More than there are keys.
 _APART = 200_000
+# A bucket is packed into a word: its key, and in the lowest bits its count. Words order as keys do.
+_COUNT_BITS = 46
+_MOST_COUNT = 2**_COUNT_BITS - 1
 
+WORD = np.dtype(">i8")
 Floats = NDArray[np.float64]
-Keys = NDArray[np.int32]
+Keys = NDArray[np.int64]
 Counts = NDArray[np.int64]
 
 
@@ -34,17 +38,23 @@ class Quantiles:
     __slots__ = ("counts", "keys")
 
     def __init__(self, keys: Keys | None = None, counts: Counts | None = None) -> None:
-        self.keys: Keys = np.empty(0, np.int32) if keys is None else keys
+        self.keys: Keys = np.empty(0, np.int64) if keys is None else keys
         self.counts: Counts = np.empty(0, np.int64) if counts is None else counts
 
     def unite(self, keys: Keys | Sequence[int], counts: Counts | Sequence[int]) -> None:
         """Add counts by key, in any order, of as many others at once as there are."""
-        keys = np.concatenate((self.keys, np.asarray(keys, np.int32)))
+        keys = np.concatenate((self.keys, np.asarray(keys, np.int64)))
         counts = np.concatenate((self.counts, np.asarray(counts, np.int64)))
         order = keys.argsort(kind="stable")
         keys, counts = keys[order], counts[order]
         starts = _starts(keys)
         self.keys, self.counts = keys[starts], np.add.reduceat(counts, starts)
+
+    @property
+    def packed(self) -> bytes:
+        """What is stored: eight bytes a bucket, the most significant first."""
+        words = (self.keys << _COUNT_BITS) + np.minimum(self.counts, _MOST_COUNT)
+        return words.astype(WORD).tobytes()
 
     def quantile(self, q: float) -> float | None:
         """The value that a share `q` of all values is below; None where there are none."""
@@ -53,6 +63,12 @@ class Quantiles:
         until = np.cumsum(self.counts)
         rank = math.floor(q * (int(until[-1]) - 1))
         return value_of(int(self.keys[np.searchsorted(until, rank, side="right")]))
+
+
+def unpacked(packed: bytes) -> tuple[Keys, Counts]:
+    """Keys and counts, of one that was packed or of several, one behind the other."""
+    words = np.frombuffer(packed, WORD).astype(np.int64)
+    return words >> _COUNT_BITS, words & _MOST_COUNT
 
 
 def counted(values: Floats, lengths: Sequence[int]) -> Iterator[Quantiles]:
@@ -66,7 +82,7 @@ def counted(values: Floats, lengths: Sequence[int]) -> Iterator[Quantiles]:
     counts = np.diff(starts, append=found.size)
     found = found[starts]
     edges = np.searchsorted(found, [*firsts, len(lengths) * _APART])
-    keys = (found % _APART - _APART // 2).astype(np.int32)
+    keys = found % _APART - _APART // 2
     for start, end in pairwise(edges.tolist()):
         yield Quantiles(keys[start:end], counts[start:end])
 
@@ -84,7 +100,7 @@ def keys_of(values: Floats) -> Keys:
     zero = sizes == 0
     exponents = np.ceil(np.log(np.where(zero, 1, sizes)) / _LOG_GAMMA)
     keys = np.where(zero, 0, np.copysign(exponents + _BEYOND, values))
-    return keys.astype(np.int32)
+    return keys.astype(np.int64)
 
 
 def value_of(key: int) -> float:

@@ -294,7 +294,7 @@ _EVENT_COUNTS = (
 _METRIC_LEVELS = ("MetricHour", "MetricDay", "MetricMonth")
 _METRIC_COUNTS = (
     "project name bucket series kind cumulative node tags count people people_sketch sum min max "
-    "first first_at last last_at increase quantile_keys quantile_counts"
+    "first first_at last last_at increase quantiles"
 )
 
 NOBODYS = (

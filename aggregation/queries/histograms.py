@@ -5,12 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregation.quantiles import value_of
+from aggregation.quantiles import WORD, unpacked, value_of
 
 Whole = NDArray[np.int64]
-# PostgreSQL's arrays in binary, in words of four bytes: five before the values (three where there
-# are none), and before each value its size.
-_HEAD, _HEAD_OF_NONE = 5, 3
 # Numbers that are held at once: of some cells by all keys.
 _MOST_HELD = 4_000_000
 
@@ -24,11 +21,9 @@ class Histograms:
     counts: Whole
 
     @classmethod
-    def unpacked(cls, lengths: Whole, keys: bytes, counts: bytes) -> "Histograms":
-        """From int4[] and int8[] of so many rows, as `array_send` writes them."""
-        of_keys = _words(keys)[_places(lengths, 2) + 1]
-        words, places = _words(counts), _places(lengths, 3)
-        return cls(lengths, of_keys, (words[places + 1] << 32) | (words[places + 2] & 0xFFFFFFFF))
+    def unpacked(cls, sizes: Whole, packed: bytes) -> "Histograms":
+        """From so many bytes of each row."""
+        return cls(sizes // WORD.itemsize, *unpacked(packed))
 
     def quantiles(self, q: float, cell_of_row: Whole, cells: int) -> list[float | None]:
         """A quantile of each cell, merged from its rows; a row without a cell has -1."""
@@ -59,16 +54,3 @@ def _distinct(numbers: Whole) -> tuple[Whole, Whole]:
     there = np.zeros(numbers.max() - least + 1, np.bool_)
     there[numbers - least] = True
     return np.flatnonzero(there) + least, (there.cumsum() - 1)[numbers - least]
-
-
-def _words(packed: bytes) -> Whole:
-    return np.frombuffer(packed, ">i4").astype(np.int64)
-
-
-def _places(lengths: Whole, size: int) -> Whole:
-    """The word at which each value begins, in arrays whose values take `size` words."""
-    rows = np.where(lengths > 0, _HEAD + size * lengths, _HEAD_OF_NONE)
-    firsts = np.cumsum(rows) - rows + _HEAD
-    nth = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    places: Whole = np.repeat(firsts, lengths) + size * nth
-    return places

@@ -141,7 +141,7 @@ def _part(level: Level, answered: bool, aggregate: str) -> sql.Composed:
         f"float8send(coalesce({numbers}, 'NaN'))" if numbers else _NOTHING,
         "float8send(coalesce(first, 'NaN'))" if between else _NOTHING,
         "float8send(coalesce(last, 'NaN'))" if between else _NOTHING,
-        *(_HISTOGRAMS if answered and aggregate in QUANTILES else [_NOTHING] * 3),
+        *(_HISTOGRAMS if answered and aggregate in QUANTILES else [_NOTHING] * 2),
     ]
     return sql.SQL(_PART).format(
         level=sql.Literal(int(level)),
@@ -159,9 +159,8 @@ def _part(level: Level, answered: bool, aggregate: str) -> sql.Composed:
 
 _NOTHING: LiteralString = "NULL::bytea"
 _HISTOGRAMS: list[LiteralString] = [
-    "int8send(cardinality(quantile_keys))",
-    "array_send(quantile_keys)",
-    "array_send(quantile_counts)",
+    "int8send(length(quantiles))",
+    "quantiles",
 ]
 _PART: LiteralString = """
     SELECT {level}::int4, series, node, tags, cumulative, {columns}
@@ -176,7 +175,7 @@ _PART: LiteralString = """
 def _series(
     question: MetricQuestion, answered: list[list[Any]], above: Mapping[bytes, People]
 ) -> Series:
-    columns = list(zip(*answered, strict=True)) or [()] * 13
+    columns = list(zip(*answered, strict=True)) or [()] * 12
     ids, nodes, tags, _, *packed = columns
     lengths = [len(buckets) // 8 for buckets in packed[0]]
     joined = [b"".join(part or b"" for part in column) for column in packed]
@@ -192,7 +191,7 @@ def _series(
         buckets=buckets,
         count=count,
         numbers=numbers,
-        histograms=Histograms.unpacked(reading.whole(joined[6]), joined[7], joined[8]),
+        histograms=Histograms.unpacked(reading.whole(joined[6]), joined[7]),
         people={},
     )
     for row, series in enumerate(ids):

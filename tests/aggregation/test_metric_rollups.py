@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 
 from aggregation import definitions, marks, metric_rollups
 from aggregation.models import DirtyMark, Kind, Level, MetricDay, MetricHour, MetricMonth
-from aggregation.quantiles import ACCURACY, Quantiles
+from aggregation.quantiles import ACCURACY, Quantiles, unpacked
 from ingest import erasing
 from ingest.erasing import Person
 from ingest.models import MetricPoint
@@ -53,9 +53,7 @@ def counter(value: float, at: datetime | None = None, **fields: Any) -> Any:
 
 
 def median(row: Any) -> float | None:
-    quantiles = Quantiles()
-    quantiles.unite(row.quantile_keys, row.quantile_counts)
-    return quantiles.quantile(0.5)
+    return Quantiles(*unpacked(row.quantiles)).quantile(0.5)
 
 
 def at(minute: float) -> datetime:
@@ -257,7 +255,7 @@ def test_series_added_up_while_an_hour_is_read_keep_its_totals(
         assert len(found) == 3
         assert sum(row.count for row in found) == 50
         assert sum(row.sum for row in found) == sum(range(50))
-        assert sum(sum(row.quantile_counts) for row in found) == 50
+        assert sum(unpacked(row.quantiles)[1].sum() for row in found) == 50
         assert max(row.last for row in found) == 49
 
 
@@ -456,10 +454,9 @@ def compare(row: Any, points: list[MetricPoint]) -> None:
         assert (row.last, row.last_at) == (values[-1], points[-1].occurred_at)
     if row.kind in ("gauge", "histogram"):
         assert (row.min, row.max) == (min(values), max(values))
-        quantiles = Quantiles()
-        quantiles.unite(row.quantile_keys, row.quantile_counts)
+        quantiles = Quantiles(*unpacked(row.quantiles))
         for share in (0, 0.5, 0.9, 1):
             exact = sorted(values)[math.floor(share * (len(values) - 1))]
             assert quantiles.quantile(share) == pytest.approx(exact, rel=ACCURACY + 1e-9)
     else:
-        assert not row.quantile_keys
+        assert not row.quantiles

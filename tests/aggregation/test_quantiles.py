@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from aggregation import quantiles
-from aggregation.quantiles import ACCURACY, Quantiles, keys_of, value_of
+from aggregation.quantiles import ACCURACY, Quantiles, keys_of, unpacked, value_of
 
 # Of what is nearly zero only as many digits are kept as a float has there.
 LEAST = math.ulp(0.0)
@@ -91,3 +91,18 @@ def test_counts_beyond_32_bits_are_added_up() -> None:
         whole.unite([40_000, 41_000], [2**60, 1])
     assert whole.counts.tolist() == [3 * 2**60, 3]
     assert whole.quantile(0.5) == near(1)
+
+
+@given(values=some.lists(VALUES), times=some.integers(1, 2**46 - 1))
+def test_what_is_packed_is_the_same_unpacked(values: list[float], times: int) -> None:
+    one = counted(values)
+    one.counts[:1] = times
+    keys, counts = unpacked(one.packed)
+    assert keys.tolist() == one.keys.tolist()
+    assert counts.tolist() == one.counts.tolist()
+
+
+def test_a_count_beyond_what_is_packed_is_the_most_there_is() -> None:
+    for key in (-75_500, 0, 75_500):
+        keys, counts = unpacked(Quantiles(np.array([key]), np.array([2**62])).packed)
+        assert (keys.tolist(), counts.tolist()) == ([key], [2**46 - 1])

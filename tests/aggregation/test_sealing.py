@@ -234,7 +234,7 @@ def test_measurements_lose_whose_they_are(service: Service, project: Project) ->
     whole: dict[str, Any] = {
         "project_id": project_id(project), "name": "m", "series": b"s" * 16, "kind": "gauge",
         "cumulative": False, "tags": {}, "count": 1, "people": 1, "people_sketch": b"sketch",
-        "quantile_keys": [], "quantile_counts": [],
+        "quantiles": b"",
     }  # fmt: skip
     MetricHour.objects.create(bucket=start, **whole)
     MetricDay.objects.create(bucket=start.replace(hour=0), **whole)

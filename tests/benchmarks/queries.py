@@ -26,13 +26,13 @@ WHERE people > 0
 # Each has some hundred log-spaced buckets.
 POINTS = """
 INSERT INTO aggregation_metrichour (project_id, name, bucket, series, kind, cumulative, node, tags,
-    count, people, people_sketch, sum, min, max, quantile_keys, quantile_counts)
+    count, people, people_sketch, sum, min, max, quantiles)
 SELECT %(project)s, 'latency_ms', bucket, decode(md5(series::text), 'hex'), 'histogram', false,
-    'node ' || series, '{{}}', 7200, 0, '', 7200, 1, 9, keys, counts
+    'node ' || series, '{{}}', 7200, 0, '', 7200, 1, 9, quantiles
 FROM generate_series(1, %(series)s) AS series,
     generate_series(%(start)s::timestamptz, %(end)s, interval '1 hour') AS bucket,
-    (SELECT array_agg(40100 + key) AS keys, array_agg(1 + key %% 71)::int8[] AS counts
-     FROM generate_series(1, 100) AS key) AS histogram
+    (SELECT string_agg(int8send(((40100 + key) << 46) + 1 + key %% 71), '') AS quantiles
+     FROM generate_series(1, 100::int8) AS key) AS histogram
 """
 
 
