@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
 
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.db.models import Min
 from django.utils import timezone
 from psycopg import sql
@@ -95,20 +95,26 @@ def forget(marks: Seen) -> None:
     DirtyMark.objects.filter(pk__in=marks.ids).delete()
 
 
-def complete_until(project_id: int, kind: Kind, level: Level) -> datetime:
+def complete_until(
+    project_id: int, kind: Kind, level: Level, using: str = DEFAULT_DB_ALIAS
+) -> datetime:
     """All events that are stored, and occurred before this, are in the buckets of a level."""
     now = timezone.now()
-    marks = DirtyMark.objects.filter(project_id=project_id, kind=kind, level__lte=level)
+    marks = DirtyMark.objects.using(using).filter(
+        project_id=project_id, kind=kind, level__lte=level
+    )
     return _earliest(now, marks.aggregate(Min("bucket")))
 
 
-def clean_until(project_id: int, kind: Kind, level: Level) -> datetime:
+def clean_until(
+    project_id: int, kind: Kind, level: Level, using: str = DEFAULT_DB_ALIAS
+) -> datetime:
     """Whoever asked for erasure before this is in no bucket of a level."""
     now = timezone.now()
-    marks = DirtyMark.objects.filter(
+    marks = DirtyMark.objects.using(using).filter(
         project_id=project_id, kind=kind, level__lte=level, erasing=True
     )
-    people = DirtyPerson.objects.filter(project_id=project_id)
+    people = DirtyPerson.objects.using(using).filter(project_id=project_id)
     return _earliest(now, marks.aggregate(Min("marked_at")), people.aggregate(Min("marked_at")))
 
 

@@ -54,7 +54,8 @@ class Quantiles:
     def packed(self) -> bytes:
         """What is stored: eight bytes a bucket, the most significant first."""
         words = (self.keys << _COUNT_BITS) + np.minimum(self.counts, _MOST_COUNT)
-        return words.astype(WORD).tobytes()
+        packed: bytes = words.astype(WORD).tobytes()
+        return packed
 
     def quantile(self, q: float) -> float | None:
         """The value that a share `q` of all values is below; None where there are none."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 import psycopg
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 
 def execute(
@@ -19,6 +19,6 @@ def execute(
     return cursor().execute(statement, parameters, prepare=True)
 
 
-def cursor() -> psycopg.Cursor[Any]:
-    """A cursor of psycopg's own on Django's connection, which must be open."""
-    return psycopg.Cursor(connection.connection)
+def cursor(using: str = DEFAULT_DB_ALIAS) -> psycopg.Cursor[Any]:
+    """A cursor of psycopg's own on Django's connection to a database, which must be open."""
+    return psycopg.Cursor(connections[using].connection)

@@ -5,7 +5,8 @@ places of the person's rows are listed, and then looked up some thousands at a t
 renders them as JSON, which is quicker than any way through Python's objects.
 
 What waits in the ledger is read before what is stored, so that nothing slips through on its way
-from the one to the other; what was seen waiting is left out of what is stored.
+from the one to the other; what was seen waiting is left out of what is stored. Both are read from
+one database; what is kept beside that is little, and the primary's.
 """
 
 import logging
@@ -17,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from django.db import connection
+from django.db import connections
 from django.utils import timezone
 from psycopg import sql
 
@@ -28,6 +29,7 @@ from ingest.payloads import UNREADABLE, unpack
 from ingest.records import StoredPoint, StoredRecord
 from privacy import restrictions
 from privacy.models import ConsentChange, DeletionRequest, ExportRequest
+from telemetry_site.replica import reader
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ class Gathering:
         self.subject = subject
         self.events = 0
         self.points = 0
+        self._using = reader()
 
     def pieces(self) -> Iterator[bytes]:
         """The file's text, in order."""
@@ -154,7 +157,7 @@ class Gathering:
         """
         place: tuple[date, int] = (date.min, 0)
         while True:
-            with connection.cursor() as cursor:
+            with connections[self._using].cursor() as cursor:
                 cursor.execute(_PAYLOADS, {"project": self.project_id, "day": place[0],
                                            "id": place[1], "most": BATCHES_AT_ONCE})  # fmt: skip
                 rows = cursor.fetchall()
@@ -174,7 +177,7 @@ class Gathering:
             "project": self.project_id,
             "subject": self.subject,
         }
-        found = prepared.cursor().execute(source.ask(_DAYS), given)
+        found = prepared.cursor(self._using).execute(source.ask(_DAYS), given)
         return [day.astimezone(UTC).date() for (day,) in found]
 
     def _places(self, source: Source, day: date, seen: _Seen) -> Iterator[tuple[int, str]]:
@@ -189,7 +192,8 @@ class Gathering:
             "positions": seen.positions,
             "parts": seen.parts,
         }
-        with psycopg.ServerCursor(connection.connection, "places", withhold=True) as cursor:
+        connection = connections[self._using].connection
+        with psycopg.ServerCursor(connection, "places", withhold=True) as cursor:
             cursor.execute(source.ask(_PLACES), given)
             while row := cursor.fetchone():
                 yield row
@@ -200,7 +204,7 @@ class Gathering:
         """The rows in these places, as JSON."""
         found = 0
         given = {**self._of_day(day), "places": places}
-        with prepared.cursor().copy(source.ask(_ROWS), given) as copy:
+        with prepared.cursor(self._using).copy(source.ask(_ROWS), given) as copy:
             for line in copy:
                 found += 1
                 yield 1, bytes(line).rstrip(b"\n")

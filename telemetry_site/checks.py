@@ -23,6 +23,7 @@ from ingest import backlog, partitions
 from ingest.nudges import QUEUE
 from ingest.tasks import WORKER_LEASE
 from privacy.models import DeletionRequest
+from telemetry_site import replica
 from telemetry_site.beat import LEASE as BEAT_LEASE
 from telemetry_site.errors import DATABASE_ERRORS
 from telemetry_site.models import Lease, Pause
@@ -153,6 +154,13 @@ def _rollups() -> Finding:
     return Finding(not late, "; ".join(late) or "none is late")
 
 
+def _replica() -> Finding:
+    if not replica.is_configured():
+        return Finding(True, "none is set")
+    trouble = replica.trouble()
+    return Finding(not trouble, trouble or "is as new as what is asked")
+
+
 def _worker() -> Finding:
     if pause := _pause():
         return Finding(
@@ -238,6 +246,11 @@ CHECKS: dict[str, Check] = {
         _rollups,
         "Look for “rollup” in the log, and in Queues whether its worker runs. After an import or a "
         "new version it has much to do: it catches up, the oldest first.",
+    ),
+    "replica": Check(
+        _replica,
+        "Bring the replica back, or take DATABASE_REPLICA_URL away. Questions and exports are read "
+        "from the database itself meanwhile.",
     ),
 }
 

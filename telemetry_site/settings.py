@@ -27,6 +27,7 @@ VERSION = "0.1.0"
 DATA_DIR = Path(env_str("TELEMETRY_DATA_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
 DATABASE_URL = env_str("DATABASE_URL")
 DATABASE_OWNER_URL = env_str("DATABASE_OWNER_URL")
+DATABASE_REPLICA_URL = env_str("DATABASE_REPLICA_URL")
 REDIS_URL = env_str("REDIS_URL")
 EMBEDDED_POSTGRES = not DATABASE_URL
 EMBEDDED_REDIS = not REDIS_URL
@@ -196,6 +197,10 @@ if EMBEDDED_POSTGRES or DATABASE_OWNER_URL:
         or embedded.database_url(EMBEDDED, "telemetry_owner", SECRETS.owner_password),
         "DATABASE_OWNER_URL",
     )
+
+if DATABASE_REPLICA_URL:
+    # Read from where `telemetry_site.replica` says so, and nowhere else.
+    DATABASES["replica"] = database(DATABASE_REPLICA_URL, "DATABASE_REPLICA_URL")
 
 # --- Redis and Celery ----------------------------------------------------------------------------
 

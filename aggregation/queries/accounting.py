@@ -6,6 +6,7 @@ from typing import Any
 from django.db.models import Sum
 
 from ingest.models import OUTCOMES, Batch, LedgerSum
+from telemetry_site.replica import reader
 
 # Kept of each batch; what waits is the rest of what was received.
 _SETTLED = ("stored", "duplicate", "rejected", "suppressed", "dead")
@@ -19,8 +20,13 @@ def by_format(project_id: int, start: datetime, end: datetime) -> list[dict[str,
     """
     totals: dict[str, dict[str, int]] = {}
     sums: Any = {name: Sum(name) for name in ("received", *_SETTLED)}
-    live = Batch.objects.filter(project_id=project_id, received_at__gte=start, received_at__lt=end)
-    kept = LedgerSum.objects.filter(project_id=project_id, hour__gte=start, hour__lt=end)
+    using = reader()
+    live = Batch.objects.using(using).filter(
+        project_id=project_id, received_at__gte=start, received_at__lt=end
+    )
+    kept = LedgerSum.objects.using(using).filter(
+        project_id=project_id, hour__gte=start, hour__lt=end
+    )
     for rows in (live, kept):
         for row in rows.values("format").annotate(**sums):
             total = totals.setdefault(row["format"], dict.fromkeys(OUTCOMES, 0))

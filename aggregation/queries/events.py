@@ -17,6 +17,7 @@ from aggregation.queries.parameters import EventQuestion, refuse
 from aggregation.queries.reading import Axis, Cells, Layout, Whole
 from aggregation.queries.spans import whole
 from aggregation.sketches import Distinct
+from telemetry_site.replica import reader
 
 NUMBERS = ("people", "count", "sessions", "bytes")
 DISTINCT = ("people", "sessions")
@@ -30,13 +31,13 @@ Tables = dict[tuple[Level, str], Cells]
 def over_time(question: EventQuestion) -> Answer:
     """Answer with the groups of a page, by size. Raises ValidationError where that is too much."""
     span = question.span
-    now = standing.of(question.project_id, Kind.EVENTS, span.made_of)
-    _check_cost(question)
-    tables = _read(question)
+    using = reader()
+    now = standing.of(using, question.project_id, Kind.EVENTS, span.made_of)
+    _check_cost(using, question)
+    tables = _read(using, question)
     protected = _protect(question, tables, now.threshold)
-    return _Numbers(question, protected, tables[span.made_of, _dimensions(question)[-1]]).answer(
-        now
-    )
+    cells = tables[span.made_of, _dimensions(question)[-1]]
+    return _Numbers(using, question, protected, cells).answer(now)
 
 
 def daily(question: EventQuestion) -> Days:
@@ -54,12 +55,12 @@ def _dimensions(question: EventQuestion) -> list[str]:
     return dimensions
 
 
-def _check_cost(question: EventQuestion) -> None:
+def _check_cost(using: str, question: EventQuestion) -> None:
     dimensions, span = _dimensions(question), question.span
     if len(dimensions) == 1:
         return
     start, end = whole(Level.MONTH, span.start, span.end)
-    groups = EventMonth.objects.filter(
+    groups = EventMonth.objects.using(using).filter(
         project_id=question.project_id,
         dimension__in=dimensions,
         bucket__gte=start,
@@ -79,7 +80,7 @@ def _check_cost(question: EventQuestion) -> None:
 # --- reading ---
 
 
-def _read(question: EventQuestion) -> Tables:
+def _read(using: str, question: EventQuestion) -> Tables:
     """The rollups of the span and of the levels above it, in one statement: they go together."""
     span, dimensions = question.span, _dimensions(question)
     levels = [level for level in reversed(Level) if level >= span.made_of]
@@ -96,7 +97,7 @@ def _read(question: EventQuestion) -> Tables:
         (level, dimension): [] for level in levels for dimension in dimensions
     }
     statement = sql.SQL(" UNION ALL ").join(parts)
-    for level, dimension, *packed in reading.rows(statement, parameters):
+    for level, dimension, *packed in reading.rows(using, statement, parameters):
         found[Level(level), dimension].append(packed)
     return {
         key: Cells.of(NUMBERS, packed) if key[0] == span.made_of
@@ -150,8 +151,10 @@ def _protect(question: EventQuestion, tables: Tables, k: int) -> Protected:
 class _Numbers:
     """The numbers of all groups: groups by buckets, without those that are withheld."""
 
-    def __init__(self, question: EventQuestion, protected: Protected, cells: Cells) -> None:
-        self._question, self._span = question, question.span
+    def __init__(
+        self, using: str, question: EventQuestion, protected: Protected, cells: Cells
+    ) -> None:
+        self._using, self._question, self._span = using, question, question.span
         self._axis = Axis.of(self._span.edges, self._in_hours)
         grid, mask = protected.grids[-1], protected.released[-1]
         self._groups = grid.groups if question.group_by else (question.event or ALL,)
@@ -233,7 +236,7 @@ class _Numbers:
         }
         unknown: list[tuple[int, int]] = []
         shape = len(rows), len(span.starts)
-        for value, hour, *sketches in reading.stream(_SKETCHES, hours):
+        for value, hour, *sketches in reading.stream(self._using, _SKETCHES, hours):
             bucket = bisect_right(span.edges, hour) - 1
             for name, sketch in zip(DISTINCT, sketches, strict=True):
                 if sketch:

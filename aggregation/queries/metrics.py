@@ -24,6 +24,7 @@ from aggregation.queries.histograms import Histograms
 from aggregation.queries.parameters import MetricQuestion, refuse
 from aggregation.queries.reading import Whole
 from aggregation.queries.spans import HOUR, whole
+from telemetry_site.replica import reader
 
 # Series by buckets that are read; where quantiles are asked for, each has some hundred numbers.
 MOST_READ = 500_000
@@ -69,15 +70,16 @@ class Series:
 
 def over_time(question: MetricQuestion) -> Answer:
     """Answer with the groups of a page, by size. Raises ValidationError where that is too much."""
-    now = standing.of(question.project_id, Kind.POINTS, question.span.made_of)
-    _check_cost(question)
-    return _Merged(question, _read(question), now).answer()
+    using = reader()
+    now = standing.of(using, question.project_id, Kind.POINTS, question.span.made_of)
+    _check_cost(using, question)
+    return _Merged(question, _read(using, question), now).answer()
 
 
-def _check_cost(question: MetricQuestion) -> None:
+def _check_cost(using: str, question: MetricQuestion) -> None:
     span = question.span
     start, end = whole(Level.MONTH, span.start, span.end)
-    rows = MetricMonth.objects.filter(
+    rows = MetricMonth.objects.using(using).filter(
         project_id=question.project_id,
         name=question.name,
         bucket__gte=start,
@@ -102,7 +104,7 @@ def _check_cost(question: MetricQuestion) -> None:
 # --- reading ---
 
 
-def _read(question: MetricQuestion) -> Series:
+def _read(using: str, question: MetricQuestion) -> Series:
     """The rollups of the span, and of persons' series those of the levels above it, in one
     statement: they go together."""
     span = question.span
@@ -121,7 +123,8 @@ def _read(question: MetricQuestion) -> Series:
         parts.append(_part(level, level == span.made_of, question.aggregate))
     answered: list[list[Any]] = []
     above: dict[bytes, People] = {}
-    for level, series, *columns in reading.rows(sql.SQL(" UNION ALL ").join(parts), parameters):
+    statement = sql.SQL(" UNION ALL ").join(parts)
+    for level, series, *columns in reading.rows(using, statement, parameters):
         if level == span.made_of:
             answered.append([series, *columns])
         else:

@@ -15,6 +15,7 @@ from aggregation.queries import reading
 from aggregation.queries.answers import Nodes
 from aggregation.queries.spans import HOUR
 from aggregation.queries.standing import of
+from telemetry_site.replica import reader
 
 # The gauges that a snapshot becomes (`ingest.formats.snapshot`).
 _PREFIX = "node."
@@ -25,12 +26,13 @@ _LOOKED_AT = {Level.HOUR: 6 * HOUR, Level.DAY: 48 * HOUR, Level.MONTH: 31 * 24 *
 def latest(project_id: int) -> Nodes:
     """Answer with the latest snapshot of each node, by its id."""
     now = timezone.now()
-    standing = of(project_id, Kind.POINTS, Level.HOUR)
+    using = reader()
+    standing = of(using, project_id, Kind.POINTS, Level.HOUR)
     since = {f"since{level}": starting(level, now - _LOOKED_AT[level]) for level in Level}
     given = {"project": project_id, "prefix": _PREFIX, **since}
     nodes: dict[str, tuple[str, datetime, dict[str, float]]] = {}
     # The latest come first.
-    for node, moment, name, value in reading.rows(_statement(), given):
+    for node, moment, name, value in reading.rows(using, _statement(), given):
         _, of_node, fields = nodes.setdefault(node, (node, moment, {}))
         if moment == of_node:
             fields[name.removeprefix(_PREFIX)] = value

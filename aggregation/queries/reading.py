@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, LiteralString
 
 import numpy as np
-from django.db import connection
+from django.db import connections
 from numpy.typing import NDArray
 
 from aggregation.disclosure import Grid
@@ -24,16 +24,18 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def rows(statement: Any, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The rows of a statement, in binary."""
-    connection.ensure_connection()
-    return prepared.cursor().execute(statement, parameters, binary=True).fetchall()
+def rows(using: str, statement: Any, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The rows of a statement, in binary, from a database."""
+    connections[using].ensure_connection()
+    return prepared.cursor(using).execute(statement, parameters, binary=True).fetchall()
 
 
-def stream(statement: LiteralString, parameters: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+def stream(
+    using: str, statement: LiteralString, parameters: dict[str, Any]
+) -> Iterator[tuple[Any, ...]]:
     """The rows of a statement, in binary, without having all of them at once."""
-    connection.ensure_connection()
-    yield from prepared.cursor().stream(statement, parameters, binary=True)
+    connections[using].ensure_connection()
+    yield from prepared.cursor(using).stream(statement, parameters, binary=True)
 
 
 def whole(packed: bytes) -> Whole:

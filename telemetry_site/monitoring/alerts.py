@@ -146,6 +146,13 @@ ALERTS = (
         "Counts by the hour, day or month are behind: answers tell until when they are complete.",
     ),
     Alert(
+        "TelemetryReplicaUnread",
+        _check("replica"),
+        "5m",
+        WARNING,
+        "The replica is away or lags: questions and exports are read from the database itself.",
+    ),
+    Alert(
         "TelemetryServerErrors",
         'sum(rate(telemetry_requests_total{status=~"5.."}[5m])) '
         "/ sum(rate(telemetry_requests_total[5m])) > 0.01",

@@ -32,6 +32,7 @@ WRONG = [
     ({"REDIS_URL": "http://r"}, ["REDIS_URL", "redis://"]),
     ({"DATABASE_URL": "postgresql://h/d"}, ["DATABASE_URL", "SECRET_KEY", "TELEMETRY_PEPPER"]),
     ({**INSTANCE, "DATABASE_URL": "mysql://h/d"}, ["DATABASE_URL"]),
+    ({"DATABASE_REPLICA_URL": "postgresql://h"}, ["DATABASE_REPLICA_URL", "/NAME"]),
 ]
 
 
