@@ -28,7 +28,10 @@ from aggregation.sketches import WIDTH, Distinct
 
 # Samples of a statement: its snapshot is short, and what it groups fits into memory.
 SLICE_SAMPLES = 250_000
-# Series of a name and kind; those beyond are counted together, so that totals stay right.
+# Names, and series of a name and kind. Those beyond are counted together, so that totals are right.
+# Of cumulative counters a total is a lower bound then: what they grew by while they came to the
+# others, or left them, isn't known, and nothing is counted twice.
+MOST_NAMES = 1000
 MOST_SERIES = 1000
 # With more series than these the rarest are counted together before all is read. Not sooner: how
 # much a counter of theirs grew from one slice to the next isn't known any more.
@@ -39,6 +42,7 @@ _MOST_SUM = sys.float_info.max
 # As many floats as there can be, each so much smaller, add up to one.
 _SMALLER = 2.0**64
 
+_OTHERS = {OTHER: True}
 _T = TypeVar("_T")
 
 
@@ -54,10 +58,16 @@ class Name(NamedTuple):
         text = json.dumps([self.kind, self.cumulative, node]) + tags
         return md5(text.encode(), usedforsecurity=False).digest()
 
+    @property
+    def others(self) -> bytes:
+        """The series of those that are counted together."""
+        return self.digest(None, json.dumps(_OTHERS))
+
 
 @dataclass(slots=True)
 class Tally:
-    """What the measurements of a series add up to. None is what its kind doesn't have."""
+    """What the measurements of a series add up to. None is what its kind doesn't have; a cumulative
+    counter lacks `first` or `last` where it was counted with others before or after."""
 
     node: str | None
     tags: Any
@@ -78,15 +88,12 @@ class Tally:
         if self.last is not None and later.first is not None:
             between = _increase((self.last, later.first))
             self.increase = _either(_added, self.increase, between)
-        if self.first is None:
-            self.first, self.first_at = later.first, later.first_at
-        if later.last is not None:
-            self.last, self.last_at = later.last, later.last_at
+        self.last, self.last_at = later.last, later.last_at
         self._add(later)
 
     def join(self, other: "Tally") -> None:
         """Add another series: the last of gauges is the latest, of counters there is none."""
-        if other.first is None and other.last_at is not None:
+        if other.increase is None and other.last_at is not None:
             latest = (other.last_at, other.last)
             if self.last_at is None or (self.last_at, self.last) < latest:
                 self.last_at, self.last = latest
@@ -108,28 +115,58 @@ class Tallies:
 
     def __init__(self) -> None:
         self._of: dict[Name, dict[bytes, Tally]] = defaultdict(dict)
+        self._is_folded = False
 
     def follow(self, name: Name, series: bytes, later: Tally) -> None:
         """Add what was measured of a series later than all that was added before."""
         tallies = self._of[name]
         if series in tallies:
             tallies[series].follow(later)
-        else:
-            tallies[series] = later
+            return
+        if self._is_folded:
+            # It may be among the others with what came before.
+            later.first = later.first_at = None
+        tallies[series] = later
+
+    def last_at(self, name: Name, series: bytes) -> datetime | None:
+        """When a series was measured last, as far as that is known."""
+        known = self._of[name].get(series)
+        return known.last_at if known else None
+
+    def forget_last(self, name: Name, until: datetime) -> None:
+        """Forget the last values of a name's series that were measured before."""
+        for tally in self._of[name].values():
+            if tally.last_at and tally.last_at < until:
+                tally.last = tally.last_at = None
 
     def fold(self, most_held: int = 0) -> None:
-        """Add up the rarest series of a name that has too many, where more are held than these."""
+        """Add up the rarest names, and series of a name, where there are too many and more are held
+        than these."""
         if sum(map(len, self._of.values())) <= most_held:
             return
         for name, tallies in self._of.items():
-            series_of_others = name.digest(None, json.dumps(_OTHERS))
-            others = tallies.pop(series_of_others, None)
+            others = tallies.pop(name.others, None)
             by_count = sorted(tallies, key=lambda series: (-tallies[series].count, series))
             for series in by_count[MOST_SERIES:]:
                 others = others or Tally(None, _OTHERS)
                 others.join(tallies.pop(series))
             if others:
-                tallies[series_of_others] = others
+                tallies[name.others] = others
+                self._is_folded = True
+        self._fold_names()
+
+    def _fold_names(self) -> None:
+        count: dict[str, int] = defaultdict(int)
+        for name, tallies in self._of.items():
+            count[name.name] += sum(tally.count for tally in tallies.values())
+        count.pop(OTHER, None)
+        rarest = {*sorted(count, key=lambda name: (-count[name], name))[MOST_NAMES:]}
+        for name in [name for name in self._of if name.name in rarest]:
+            other = name._replace(name=OTHER)
+            others = self._of[other].setdefault(other.others, Tally(None, _OTHERS))
+            for tally in self._of.pop(name).values():
+                others.join(tally)
+            self._is_folded = True
 
     def rows(self, bucket: Bucket) -> list[MetricBucket]:
         """As they are stored."""
@@ -163,9 +200,6 @@ class Tallies:
         ]
 
 
-_OTHERS = {OTHER: True}
-
-
 def from_raw(bucket: Bucket) -> list[MetricBucket]:
     """The rows of an hour, from its measurements."""
     tallies = Tallies()
@@ -181,6 +215,9 @@ def from_raw(bucket: Bucket) -> list[MetricBucket]:
 def from_below(bucket: Bucket) -> list[MetricBucket]:
     """The rows of a day or a month, from its hours or days."""
     tallies = Tallies()
+    # When cumulative counters of a name were counted together. What any of them grew by then is in
+    # that, and must not be once more in how much it grew from before to after.
+    folded: dict[Name, list[datetime]] = defaultdict(list)
     for row in below(bucket).order_by("bucket").iterator():
         tally = Tally(
             node=row.node,
@@ -197,7 +234,17 @@ def from_below(bucket: Bucket) -> list[MetricBucket]:
         )
         tally.people.unite(bytes(row.people_sketch))
         tally.quantiles = Quantiles(*unpacked(bytes(row.quantiles)))
-        tallies.follow(Name(row.name, row.kind, row.cumulative), bytes(row.series), tally)
+        name, series = Name(row.name, row.kind, row.cumulative), bytes(row.series)
+        if row.cumulative:
+            since = tallies.last_at(name, series) or bucket.start
+            if any(since <= moment < row.bucket for moment in folded[name]):
+                tally.first = tally.first_at = None
+            if row.tags == _OTHERS:
+                folded[name].append(row.bucket)
+        tallies.follow(name, series, tally)
+    for name, moments in folded.items():
+        if moments:
+            tallies.forget_last(name, moments[-1])
     tallies.fold()
     return tallies.rows(bucket)
 

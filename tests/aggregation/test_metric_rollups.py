@@ -260,6 +260,75 @@ def test_series_added_up_while_an_hour_is_read_keep_its_totals(
 
 
 @transactional
+def test_the_rarest_of_too_many_names_are_counted_together(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metric_rollups, "MOST_NAMES", 2)
+    for n, name in enumerate("aaabbcd"):
+        store(
+            project,
+            point(at(n), value=n, name=name, node=name, subject=hashed(n)),
+            point(at(n), "histogram", samples=[n], name=name),
+            counter(10 + n, at(n), name=name),
+            counter(12 + n, at(n), name=name),
+        )
+    roll_up()
+    for table in LEVELS:
+        found = rows(project, table)
+        assert {row.name for row in found} == {"a", "b", "(other)"}
+        grown, gauge, histogram = rows(project, table, name="(other)")
+        assert all(row.tags == {"(other)": True} for row in (grown, gauge, histogram))
+        assert (grown.count, grown.increase, grown.first, grown.last) == (4, 4, None, None)
+        assert (gauge.count, gauge.sum, gauge.people, gauge.last) == (2, 11, 2, 6)
+        assert (histogram.count, histogram.min, histogram.max) == (2, 5, 6)
+        assert sum(row.count for row in found) == 7 * 4
+
+
+COUNTERS = some.builds(
+    lambda hours, minute, node, value: (midnight(3) + hours * HOUR + minute * MINUTE, node, value),
+    some.sampled_from([0, 1, 2, 23, 24, 25]),
+    some.integers(0, 3),
+    some.sampled_from("abcd"),
+    some.integers(0, 9).map(float),
+)
+
+
+@pytest.mark.usefixtures("service")
+@given(
+    measured=some.lists(COUNTERS, min_size=1, max_size=40, unique_by=lambda one: one[:2]),
+    most=some.integers(1, 3),
+    at_once=some.sampled_from([2, 1000]),
+)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_what_counters_grew_by_is_never_counted_twice(
+    project: Project, measured: list[Any], most: int, at_once: int
+) -> None:
+    with rolling(), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(metric_rollups, "MOST_SERIES", most)
+        for name in ("SLICE_SAMPLES", "MOST_HELD"):
+            patched.setattr(metric_rollups, name, at_once)
+        store(project, *(counter(value, moment, node=node) for moment, node, value in measured))
+        roll_up()
+        for level in Level:
+            grown: dict[datetime, float] = defaultdict(float)
+            for node in "abcd":
+                of_node = sorted(one[::2] for one in measured if one[1] == node)
+                for (before, a), (after, b) in pairwise(of_node):
+                    bucket = definitions.starting(level, after)
+                    if bucket == definitions.starting(level, before):
+                        grown[bucket] += b - a if b >= a else b
+            found = rows(project, definitions.TABLES[Kind.POINTS, level])
+            assert sum(row.count for row in found) == len(measured)
+            for bucket in {row.bucket for row in found}:
+                told = sum(row.increase for row in found if row.bucket == bucket)
+                assert told <= grown[bucket]
+                if len({node for _, node, _ in measured}) <= most:
+                    assert told == grown[bucket]
+
+
+@transactional
 def test_what_no_number_holds_is_the_largest_there_is(project: Project) -> None:
     for ago in (2, 3):
         moment = hour(ago)
