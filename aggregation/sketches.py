@@ -1,4 +1,4 @@
-"""Counting distinct people: DataSketches' HyperLogLog, 4 KB and 1.4 % of error at most. Pure.
+"""Counting distinct people: DataSketches' HyperLogLog, 4 KB and 1.6 % of standard error. Pure.
 
 Small numbers are exact but for one in millions, which is what the threshold leans on.
 """

@@ -14,6 +14,7 @@ from statistics import median
 from tests.benchmarks import (
     copying,
     erasing,
+    errors,
     exports,
     latency,
     memory,
@@ -83,6 +84,7 @@ class Results:
     lines: list[Line] = field(default_factory=list)
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     stages: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     machine: str = ""
 
     def add(self, what: str, bar: str, figure: str, met: bool | None, runs: str = "") -> None:
@@ -354,6 +356,20 @@ def rolling_up(results: Results) -> None:
             results.add(f"{name}: growth of the worker", "flat", f"{found.grown:.1f} MB", None)
 
 
+def estimates(results: Results) -> None:
+    """People and quantiles as they are estimated, against what they are."""
+    of_people, of_quantiles = [*errors.people()], [*errors.quantiles()]
+    results.errors = errors.tables(of_people, of_quantiles)
+    print("\n".join(results.errors), flush=True)
+    people = max(errors.spread(found) for one in of_people for found in (one.at_once, one.united))
+    results.add("people: the largest root mean square of an estimate's error",
+                f"≤ {errors.MOST_OF_PEOPLE:.0%}", f"{people:.2%}",
+                people <= errors.MOST_OF_PEOPLE)  # fmt: skip
+    quantile = max(abs(error) for one in of_quantiles for error in one.at_once + one.united)
+    results.add("p50, p95, p99: the largest error", f"≤ {errors.MOST_OF_QUANTILES:.0%}",
+                f"{quantile:.2%}", quantile <= errors.MOST_OF_QUANTILES)  # fmt: skip
+
+
 PARTS: dict[str, Callable[[Results], None]] = {
     "throughput": throughput_and_copy,
     "latency": latencies,
@@ -366,6 +382,7 @@ PARTS: dict[str, Callable[[Results], None]] = {
     "export": export,
     "numbers": numbers,
     "rollups": rolling_up,
+    "estimates": estimates,
     "soak": soak,
 }
 
@@ -383,6 +400,8 @@ def page(results: Results) -> str:
             "One request in one process (`python -m tests.benchmarks.profile`); waiting for "
             "PostgreSQL isn't in it, nor is what granian adds:",
             "\n".join(results.stages),
+            "## What is estimated, against what it is",
+            "\n".join(results.errors),
         ]
     )
 
