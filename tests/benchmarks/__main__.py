@@ -16,6 +16,7 @@ from tests.benchmarks import (
     erasing,
     errors,
     exports,
+    interference,
     latency,
     memory,
     pages,
@@ -55,6 +56,8 @@ class Scale:
     event_rows: tuple[int, ...] = (1_000_000, 10_000_000)
     export_events: int = 1_000_000
     rollup_events: tuple[int, ...] = (500_000, 5_000_000)
+    turn_seconds: float = 10
+    turns: int = 6
 
 
 QUICK = Scale(
@@ -73,6 +76,8 @@ QUICK = Scale(
     event_rows=(200_000, 400_000),
     export_events=200_000,
     rollup_events=(200_000, 500_000),
+    turn_seconds=5,
+    turns=2,
 )
 
 
@@ -356,6 +361,32 @@ def rolling_up(results: Results) -> None:
             results.add(f"{name}: growth of the worker", "flat", f"{found.grown:.1f} MB", None)
 
 
+def rolling_up_meanwhile(results: Results) -> None:
+    """Answers at half saturation, while an hour is counted and while nothing is."""
+    scale = results.scale
+    turns = []
+    with Ours() as ours:
+        latency.saturation(ours, 200, 100, seed=20)  # warm up
+        rate = latency.saturation(ours, scale.saturation_requests, 100, seed=21) / 2
+        for turn in interference.run(ours, rate, scale.turn_seconds, scale.turns):
+            turns.append(turn)
+            say(
+                f"p99 {turn.paused.percentile(99) * 1000:.1f} ms, "
+                f"{turn.running.percentile(99) * 1000:.1f} ms while {turn.counting:.1f} of "
+                f"{scale.turn_seconds:g} s are spent on counting"
+            )
+    late = "" if all(turn.is_trustworthy for turn in turns) else NO_LOAD_WARNING
+    paused = [turn.paused.percentile(99) for turn in turns]
+    running = [turn.running.percentile(99) for turn in turns]
+    name = f"accept at {rate:,.0f} requests/s"
+    results.add(f"{name}, nothing rolled up, p99", "", f"{median(paused) * 1000:.1f} ms{late}",
+                None, _milliseconds(paused))  # fmt: skip
+    more = interference.ratio(turns) - 1
+    results.add(f"{name}, {interference.EVENTS:,} events rolled up meanwhile, p99",
+                "< 20 % more", f"{median(running) * 1000:.1f} ms = {more:+.0%}{late}", more < 0.2,
+                _milliseconds(running))  # fmt: skip
+
+
 def estimates(results: Results) -> None:
     """People and quantiles as they are estimated, against what they are."""
     of_people, of_quantiles = [*errors.people()], [*errors.quantiles()]
@@ -382,6 +413,7 @@ PARTS: dict[str, Callable[[Results], None]] = {
     "export": export,
     "numbers": numbers,
     "rollups": rolling_up,
+    "interference": rolling_up_meanwhile,
     "estimates": estimates,
     "soak": soak,
 }

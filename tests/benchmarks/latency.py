@@ -13,7 +13,7 @@ from tests.benchmarks.stacks import Ours, Stack, wait
 from tests.external import RedisOfOnesOwn
 from tests.harness import data_folder
 
-_CONNECTIONS = 32
+CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Latency:
 def saturation(stack: Stack, requests: int, events: int, seed: int) -> float:
     """Requests a second that are accepted when they come as fast as they are taken."""
     plan = Plan(stack.target, requests, events, seed, seconds=60, connections=16)
-    outcome = _checked(Generator(plan).run())
+    outcome = checked(Generator(plan).run())
     return outcome.accepted / outcome.seconds
 
 
@@ -44,13 +44,13 @@ def at_rate(
 ) -> Latency:
     """Latency of requests that are due at `rate`, whatever became of those before."""
     requests = int(rate * seconds)
-    plan = Plan(stack.target, requests, events, seed, seconds * 2, _CONNECTIONS, rate)
+    plan = Plan(stack.target, requests, events, seed, seconds * 2, CONNECTIONS, rate)
     generator = Generator(plan)
     with stack.superuser() as connection:
         if storing:
             _settle(connection)
         newest = _newest(connection)
-        outcome = _checked(generator.run())
+        outcome = checked(generator.run())
         stored = _stored_p99(connection, newest) if storing else None
     return Latency(
         outcome.percentile(50),
@@ -61,7 +61,8 @@ def at_rate(
     )
 
 
-def _checked(outcome: Outcome) -> Outcome:
+def checked(outcome: Outcome) -> Outcome:
+    """An outcome of which nothing was refused."""
     assert not outcome.refused, f"answers other than 200: {outcome.statuses}"
     return outcome
 

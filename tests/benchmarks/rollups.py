@@ -52,16 +52,22 @@ class Made:
 
 def run(ours: Ours, events: int) -> Made:
     """Roll up one hour of so many events of a project of its own."""
-    project = ours.create_project(f"Rollup {events}")
     with ours.superuser() as connection:
-        connection.execute("SET statement_timeout = 0")
-        row = connection.execute(
-            "SELECT id FROM ingest_project WHERE slug = %s", [project.project]
-        ).fetchone()
-        assert row is not None
-        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=1)
-        _fill(connection, row[0], hour, events)
-        return _make(ours, connection, row[0], hour, events)
+        project, hour = planted(ours, connection, events)
+        return _make(ours, connection, project, hour, events)
+
+
+def planted(ours: Ours, connection: psycopg.Connection[Any], events: int) -> tuple[int, datetime]:
+    """A project with an hour of so many events, and that hour."""
+    project = ours.create_project(f"Rollup {events}")
+    connection.execute("SET statement_timeout = 0")
+    row = connection.execute(
+        "SELECT id FROM ingest_project WHERE slug = %s", [project.project]
+    ).fetchone()
+    assert row is not None
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=1)
+    _fill(connection, row[0], hour, events)
+    return row[0], hour
 
 
 def _fill(connection: psycopg.Connection[Any], project: int, hour: datetime, events: int) -> None:
