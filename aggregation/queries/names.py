@@ -14,6 +14,7 @@ from aggregation.definitions import OTHER, TABLES
 from aggregation.models import Kind, Level
 from aggregation.queries import reading, standing
 from aggregation.queries.spans import Span, whole
+from telemetry_site.replica import reader
 
 MOST_NAMES = 1000
 # Months lag behind days, and these behind hours.
@@ -24,6 +25,7 @@ _LOOKED_AT = {Level.HOUR: timedelta(hours=6), Level.DAY: timedelta(days=2)}
 class Names:
     """Names of a project's measurements, of the months of a span or of just now."""
 
+    using: str
     project_id: int
     span: Span
     threshold: int
@@ -31,8 +33,9 @@ class Names:
     @classmethod
     def of(cls, project_id: int, span: Span) -> "Names":
         """Raises ValidationError where none are told."""
-        threshold = standing.of(project_id, Kind.POINTS, Level.HOUR).threshold
-        return cls(project_id, span, threshold)
+        using = reader()
+        threshold = standing.of(using, project_id, Kind.POINTS, Level.HOUR).threshold
+        return cls(using, project_id, span, threshold)
 
     def metrics(self) -> dict[str, list[str]]:
         """Name -> kinds."""
@@ -56,7 +59,7 @@ class Names:
                 )
             )
         series = sql.SQL(" UNION ALL ").join(parts)
-        return reading.rows(sql.SQL(statement).format(series=series), parameters)
+        return reading.rows(self.using, sql.SQL(statement).format(series=series), parameters)
 
 
 def _ranges(span: Span) -> dict[Level, tuple[datetime, datetime]]:
