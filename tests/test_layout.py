@@ -37,6 +37,7 @@ PURE = (
     "privacy.identifiers", "privacy.markers", "privacy.consent", "privacy.rules",
     "privacy.paths", "privacy.changes",
     "aggregation.disclosure", "aggregation.quantiles", "aggregation.suppression",
+    "aggregation.budgets", "aggregation.clipping", "aggregation.noise",
 )  # fmt: skip
 FRAMEWORKS = (
     "django",
@@ -81,6 +82,7 @@ WRITERS = [
     (r"DELETE\s+FROM\s+\{day\}", {"ingest.erasing"}),
     (r"UPDATE\s+ingest_batch\b", {"ingest.storage", "ingest.erasing"}),
     (r"INSERT\s+INTO\s+privacy_audit", {"privacy.audit"}),
+    (r"(INSERT\s+INTO|DELETE\s+FROM|UPDATE)\s+aggregation_released", set()),
 ]  # fmt: skip
 
 
@@ -184,6 +186,11 @@ def test_the_site_knows_the_apps_only_where_it_puts_them_together() -> None:
         and not within(name, *JOINTS)
     }
     assert not wrong
+
+
+def test_one_module_knows_where_noise_comes_from() -> None:
+    for name, imported in _imports_of(*APPS, "telemetry_site"):
+        assert not within(imported, "opendp") or name == "aggregation.noise", name
 
 
 def test_nothing_outside_the_tests_imports_them() -> None:
