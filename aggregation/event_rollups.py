@@ -109,7 +109,7 @@ def from_raw(bucket: Bucket) -> list[EventBucket]:
     dimensions = list(Dimension.objects.filter(project_id=bucket.project_id).order_by("pk"))
     statement, names = _statement(dimensions), _names(dimensions)
     tallies = Tallies()
-    for start, end in slices.cut(bucket, _CUT, SLICE_EVENTS):
+    for start, end in slices.cut(bucket, CUT, SLICE_EVENTS):
         given = {"project": bucket.project_id, "start": start, "end": end}
         for mask, value, count, size, people, sessions in slices.read(statement, given):
             # Of a slice without events there is a total, and of events that a dimension isn't of
@@ -141,7 +141,7 @@ def from_below(bucket: Bucket) -> list[EventBucket]:
 
 
 # By the primary key, in its order.
-_CUT: LiteralString = """
+CUT: LiteralString = """
     SELECT occurred_at FROM (
         SELECT occurred_at FROM ingest_event
         WHERE project_id = %(project)s AND occurred_at >= %(start)s AND occurred_at < %(end)s

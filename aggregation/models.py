@@ -1,10 +1,17 @@
 """What is counted, for whom it may be shown, and which counts have to be made anew."""
 
+from datetime import timedelta
+from decimal import Decimal
+
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
+from django.db.models import Sum
+from django.utils import timezone
 
 from aggregation import dimensions
+from aggregation.budgets import DELTA, Terms
 from ingest.models import Project
 
 # What the counts by name are called beside the declared dimensions.
@@ -79,21 +86,58 @@ class Counting(Project):
         verbose_name = verbose_name_plural = "counting"
 
 
+class Mode(models.TextChoices):
+    """How a project's numbers are kept from telling of one person; never both at once."""
+
+    THRESHOLD = "threshold", "threshold: groups of few people are withheld"
+    PRIVATE = "private", "private: whole days alone, with noise"
+
+
 class Policy(models.Model):
     """How much of a project's numbers is shown, and how long its raw data is kept.
 
-    A project without a row has the defaults.
+    A project without a row has the defaults. `private_from` is the first day of private mode;
+    what days cost, how much of a person counts, and what all of them may cost hold in that mode.
     """
 
     project = models.OneToOneField(
         Project, on_delete=models.CASCADE, primary_key=True, related_name="policy"
     )
+    mode = models.CharField(
+        max_length=10, choices=Mode, default=Mode.THRESHOLD,
+        help_text="Private mode begins with the next day (UTC); earlier days aren't shown any "
+        "more. Once a day is released a project stays private.",
+    )  # fmt: skip
     threshold = models.PositiveSmallIntegerField(
         default=5,
         validators=[MinValueValidator(1), MaxValueValidator(1000)],
         help_text="Groups of fewer people are withheld; 1 shows everything. Lowering it goes into "
         "the audit log.",
     )
+    daily_epsilon = models.DecimalField(
+        "epsilon of a day", max_digits=5, decimal_places=2, default=Decimal("1.00"),
+        validators=[MinValueValidator(Decimal("0.01")), MaxValueValidator(Decimal(10))],
+        help_text="Private mode: what a released day may tell of a person. Half of it is twice the "
+        "noise.",
+    )  # fmt: skip
+    lifetime_epsilon = models.DecimalField(
+        "epsilon of a lifetime", max_digits=7, decimal_places=2, default=Decimal("365.00"),
+        validators=[MinValueValidator(Decimal("0.01"))],
+        help_text="Private mode: what all days together may tell of anybody. Days are released "
+        "until it is spent, and none after that.",
+    )  # fmt: skip
+    most_events = models.PositiveSmallIntegerField(
+        "events of a person", default=20,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="Private mode: so many events of a person and day count. The noise grows with "
+        "it.",
+    )  # fmt: skip
+    most_names = models.PositiveSmallIntegerField(
+        "names of a person", default=5,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text="Private mode: by name, so many names of a person and day count, and of each an "
+        "equal part of the events.",
+    )  # fmt: skip
     event_days = models.PositiveSmallIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1)],
         help_text="Days that events are kept, where that is less than the instance's.",
@@ -102,6 +146,7 @@ class Policy(models.Model):
         null=True, blank=True, validators=[MinValueValidator(1)],
         help_text="Days that measurements are kept, where that is less than the instance's.",
     )  # fmt: skip
+    private_from = models.DateField(null=True, editable=False)
     # Whatever is older is deleted, and of events what is counted by the hour with it.
     events_from = models.DateField(null=True, editable=False)
     points_from = models.DateField(null=True, editable=False)
@@ -111,6 +156,106 @@ class Policy(models.Model):
 
     def __str__(self) -> str:
         return str(self.project)
+
+    @property
+    def terms(self) -> Terms:
+        """On which terms a day is released."""
+        return Terms(self.daily_epsilon, self.most_events, self.most_names)
+
+    @property
+    def spent(self) -> Decimal:
+        """What the days released so far cost whoever was in all of them."""
+        found = ReleasedDay.objects.filter(project_id=self.pk).aggregate(Sum("epsilon"))
+        return found["epsilon__sum"] or Decimal("0.00")
+
+    @property
+    def days_left(self) -> int:
+        """How many more days the lifetime's epsilon is enough for."""
+        return int(max(self.lifetime_epsilon - self.spent, Decimal(0)) // self.daily_epsilon)
+
+    @property
+    def lifetime_delta(self) -> float:
+        """What goes with the lifetime's epsilon."""
+        released = ReleasedDay.objects.filter(project_id=self.pk).count()
+        return (released + self.days_left) * DELTA
+
+    def clean(self) -> None:
+        """Check what fields have with each other, and with what is released already.
+
+        A project that becomes private is from the next day on: today was seen as it is.
+        """
+        wrong: dict[str, str] = {}
+        with transaction.atomic():
+            # So that nothing is released meanwhile.
+            before = Policy.objects.select_for_update().filter(pk=self.pk).first()
+            released = ReleasedDay.objects.filter(project_id=self.pk).exists()
+            if self.mode == Mode.PRIVATE:
+                wrong = self._broken_terms()
+                if before is None or before.mode != Mode.PRIVATE:
+                    self.private_from = timezone.now().date() + timedelta(days=1)
+            elif released:
+                wrong["mode"] = (
+                    "Days of this project are released with noise. Shown as they are as well, it "
+                    "would protect nobody: a project that has begun so stays private. Make "
+                    "another one for numbers without noise."
+                )
+        if wrong:
+            raise ValidationError(wrong)
+
+    def _broken_terms(self) -> dict[str, str]:
+        """What is wrong with the fields of private mode."""
+        wrong = {}
+        if self.most_events and self.most_names and self.most_names > self.most_events:
+            wrong["most_names"] = "A person can't have more names than events."
+        if self.daily_epsilon and self.lifetime_epsilon:
+            if self.lifetime_epsilon < self.daily_epsilon:
+                wrong["lifetime_epsilon"] = "It has to be enough for a day."
+            if self.lifetime_epsilon < (spent := self.spent):
+                wrong["lifetime_epsilon"] = f"{spent} are spent already."
+        least = settings.PRIVATE_DELAY_DAYS + 1
+        if min(self.event_days or least, settings.EVENT_RETENTION_DAYS) < least:
+            wrong["event_days"] = (
+                f"Private mode needs events of {least} days: a day is drawn "
+                f"{settings.PRIVATE_DELAY_DAYS} after its end."
+            )
+        return wrong
+
+
+class ReleasedDay(models.Model):
+    """What is shown of a day in private mode, and what that cost. It is drawn once, and stays.
+
+    Both numbers have noise, and may be negative.
+    """
+
+    pk = models.CompositePrimaryKey("project", "day")
+    project = models.ForeignKey(Project, on_delete=models.DO_NOTHING, db_constraint=False)
+    day = models.DateField()
+    drawn_at = models.DateTimeField()
+    epsilon = models.DecimalField(max_digits=5, decimal_places=2)
+    delta = models.FloatField()
+    most_events = models.PositiveSmallIntegerField()
+    most_names = models.PositiveSmallIntegerField()
+    events = models.BigIntegerField()
+    people = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.day}, {self.project.slug}"
+
+
+class ReleasedName(models.Model):
+    """How many events of a name are shown of a day in private mode. Names of few have no row."""
+
+    pk = models.CompositePrimaryKey("project", "day", "name")
+    project = models.ForeignKey(Project, on_delete=models.DO_NOTHING, db_constraint=False)
+    day = models.DateField()
+    name = models.TextField()
+    events = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
 
 
 class Seal(models.Model):

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from aggregation import retention, rollups
+from aggregation import releases, retention, rollups
 from aggregation.models import Level
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 HOURS_SECONDS = 45
 DAYS_SECONDS = 240
 RETENTION_SECONDS = 600
+RELEASE_SECONDS = 600
 
 
 # One hour of many events may take far longer than all others.
@@ -35,6 +36,16 @@ def apply_retention() -> None:
     deadline = time.monotonic() + RETENTION_SECONDS
     for done in retention.apply():
         logger.debug("%s", done)
+        if time.monotonic() > deadline:
+            break
+
+
+@app.task(soft_time_limit=1800, time_limit=1830)
+def release_days() -> None:
+    """Draw the days of private mode that are due; the next run does the rest."""
+    deadline = time.monotonic() + RELEASE_SECONDS
+    for due in releases.release():
+        logger.info("a day of private mode drawn: %s", due.day)
         if time.monotonic() > deadline:
             break
 

@@ -320,7 +320,20 @@ NOBODYS = (
     Store(
         "aggregation.Policy",
         "Settings, and since when a project's data is kept.",
-        "project threshold event_days point_days events_from points_from",
+        "project mode threshold daily_epsilon lifetime_epsilon most_events most_names event_days "
+        "point_days private_from events_from points_from",
+    ),
+    Store(
+        "aggregation.ReleasedDay",
+        "What private mode shows of a day: counts with noise, drawn so that nobody's part in them "
+        "can be told (docs/disclosure.md). Who is erased later isn't taken out: nothing here is "
+        "theirs.",
+        "project day drawn_at epsilon delta most_events most_names events people",
+    ),
+    Store(
+        "aggregation.ReleasedName",
+        "The same by name, of names that enough persons sent.",
+        "project day name events",
     ),
     Store(
         "aggregation.DirtyMark",
@@ -384,7 +397,8 @@ NOT_REACHED = (
     "Files on the database's disk, until PostgreSQL uses their space again (VACUUM), and its log "
     "of changes, until its next checkpoints.",
     "Sums over many persons, in which nobody can be told apart. Those whose raw data is gone can't "
-    "be made anew without the person; within a month they lose the sketches of whom they are of.",
+    "be made anew without the person; within a month they lose the sketches of whom they are of. "
+    "Days of private mode are drawn once: their noise covers the person.",
     "What was forwarded to other services: they have to be asked.",
     "Copies that the person was given.",
     "Records that name no user: nothing leads from them to a person, but for those of a session "

@@ -101,6 +101,13 @@ SCHEDULES = (
         queue="rollup",
     ),
     Schedule(
+        "release private days",
+        "aggregation.tasks.release_days",
+        600,
+        "Draws the days that projects in private mode show, with noise.",
+        queue="rollup",
+    ),
+    Schedule(
         "apply retention",
         "aggregation.tasks.apply_retention",
         3600,

@@ -14,7 +14,7 @@ from django.db.backends.utils import CursorWrapper
 PARTITIONS_SCHEMA = "partitions"
 READ_ONLY = "django_migrations"
 # What is written stays: not even the application may change it.
-APPEND_ONLY = ("privacy_auditentry",)
+APPEND_ONLY = ("aggregation_releasedday", "aggregation_releasedname", "privacy_auditentry")
 
 # Everything in "public" that the role who asks has the rights of the owner over.
 OURS = """

@@ -283,6 +283,8 @@ DAY_RETENTION_DAYS = env_int("TELEMETRY_DAY_RETENTION_DAYS", 366, least=93)
 LEDGER_RETENTION_DAYS = env_int("TELEMETRY_LEDGER_RETENTION_DAYS", 31, least=31)
 REJECTED_RETENTION_DAYS = env_int("TELEMETRY_REJECTED_RETENTION_DAYS", 7, least=1)
 VIOLATION_RETENTION_DAYS = env_int("TELEMETRY_VIOLATION_RETENTION_DAYS", 31, least=1)
+# Of projects in private mode a day is drawn so long after its end: what comes later isn't in it.
+PRIVATE_DELAY_DAYS = env_int("TELEMETRY_PRIVATE_DELAY_DAYS", 1, least=1, most=31)
 # Accepting stops with 503 while the disk of the data folder has less than this left.
 MIN_FREE_DISK_BYTES = env_int("TELEMETRY_MIN_FREE_DISK_MB", 500) * 1024**2
 # Before that it is told.
