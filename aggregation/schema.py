@@ -138,6 +138,13 @@ _OF_GROUPS = {
     "invalid_value": "group_by: must be one of those that the project declares: event, version",
     "out_of_range": f"limit: must be a number from 1 to {MOST_GROUPS}",
 }
+_PRIVATE = {
+    "private_mode": "interval: must be day or month: in private mode hours aren't released",
+}
+_UNRELEASED = {
+    "private_mode": "project: is in private mode, in which only counts of events by whole days "
+    "are released: measurements, and whatever else there is, aren't",
+}
 _WRONG_DESCRIPTION = "A parameter that is wrong: which one, and what it must be."
 
 
@@ -149,6 +156,7 @@ _CSV_HEADERS = {
     "Telemetry-Complete-Until": _header("CSV: `complete_until`.", f"{EXAMPLE_DAY}T12:34:56+00:00"),
     "Telemetry-Clean-Until": _header("CSV: `clean_until`.", f"{EXAMPLE_DAY}T12:34:56+00:00"),
     "Telemetry-Threshold": _header("CSV: `threshold`.", "5"),
+    "Telemetry-Epsilon": _header("CSV, private mode: `privacy`.", "1 a day, 365 at most"),
     "Telemetry-Withheld": _header("CSV: `withheld`.", "groups=2, cells=7"),
     "Telemetry-Next": _header("CSV: `next`, where there is more.", "WzE2LDUsImEiXQ=="),
 }
@@ -174,21 +182,49 @@ _SPAN: Object = {
     "to": MOMENT | {"description": "As answered: the last bucket ends there."},
     "tz": {"type": "string"},
     **_STANDING,
+    "mode": {"type": "string", "enum": ["threshold", "private"]},
+}
+_THRESHOLD: Object = {
     "threshold": {
         "type": "integer",
         "minimum": 1,
-        "description": "Groups of fewer people are withheld, and what they could be computed from.",
+        "description": "In threshold mode: groups of fewer people are withheld, and what they "
+        "could be computed from.",
     },
     "withheld": schema(
         "Withheld",
         {
-            "description": "How much was withheld, of all pages: groups that aren't shown at all, "
-            "and cells.",
+            "description": "In threshold mode: how much was withheld, of all pages: groups that "
+            "aren't shown at all, and cells.",
             "type": "object",
             "required": ["groups", "cells"],
             "properties": {"groups": COUNT, "cells": COUNT},
         },
     ),
+}
+_PRIVACY: Object = {
+    "epsilon": {"type": "number", "description": "What a day tells of a person who is in it."},
+    "delta": {"type": "number", "description": "Of a day: how likely it tells more."},
+    "lifetime_epsilon": {
+        "type": "number",
+        "description": "What all days together tell of a person who is in each of them. Once it "
+        "is spent no day is released any more.",
+    },
+    "lifetime_delta": {"type": "number", "description": "That of all days together."},
+    "spent_epsilon": {"type": "number", "description": "Of the days released so far."},
+    "private_from": {"type": "string", "format": "date", "description": "The first day."},
+    "most_events": COUNT | {"description": "So many events of a person and day count."},
+    "most_names": COUNT | {"description": "By name, so many names of a person and day count."},
+    "margins": schema(
+        "Margins",
+        {
+            "description": "19 of 20 numbers of a day are as near to what was counted.",
+            "type": "object",
+            "required": ["events", "people", "names"],
+            "properties": {"events": COUNT, "people": COUNT, "names": COUNT},
+        },
+    ),
+    "fewest_of_a_name": COUNT | {"description": "Names of fewer events a day are withheld."},
 }
 _OVER_TIME: Object = {
     **_SPAN,
@@ -202,12 +238,30 @@ _VALUE: Object = {
     "description": "Null where nothing is grouped. `(none)` are those without a value, `(other)` "
     "the rarest, counted together.",
 }
-_MAYBE: Object = {"type": ["integer", "null"], "minimum": 0}
+_MAYBE: Object = {"type": ["integer", "null"]}
 _TOLD: Object = {"type": "array", "items": _MAYBE}
 _CELLS: Object = {
     "type": "array",
     "items": COUNT,
-    "description": "How many cells of each bucket are withheld: the numbers are of the rest.",
+    "description": "How many cells of each bucket are withheld: the numbers are of the rest. In "
+    "private mode, how many of its days aren't released.",
+}
+
+
+# What says how persons are protected: of the two modes one.
+_MODES: Object = {
+    **_THRESHOLD,
+    "privacy": schema(
+        "Privacy",
+        {
+            "description": "In private mode: what the numbers may tell of a person. They have "
+            "noise, and may be negative; each day's were drawn once, and longer buckets are their "
+            "sums. Null where nothing is released.",
+            "type": "object",
+            "required": list(_PRIVACY),
+            "properties": _PRIVACY,
+        },
+    ),
 }
 
 
@@ -216,8 +270,9 @@ def _list_of(name: str, properties: Object) -> Object:
     return {"type": "array", "items": schema(name, item)}
 
 
-def _object(name: str, properties: Object) -> Object:
-    return schema(name, {"type": "object", "required": list(properties), "properties": properties})
+def _object(name: str, properties: Object, optional: Object | None = None) -> Object:
+    whole = properties | (optional or {})
+    return schema(name, {"type": "object", "required": list(properties), "properties": whole})
 
 
 _HEAD_EXAMPLE: Object = {
@@ -226,6 +281,7 @@ _HEAD_EXAMPLE: Object = {
     "tz": "UTC",
     "complete_until": f"{EXAMPLE_DAY}T12:34:56.123456Z",
     "clean_until": f"{EXAMPLE_DAY}T12:34:56.123456Z",
+    "mode": "threshold",
     "threshold": 5,
     "withheld": {"groups": 1, "cells": 3},
 }
@@ -254,6 +310,7 @@ EVENTS_ANSWER = _object(
             },
         ),
     },
+    _MODES,
 )
 EVENTS = operation(
     "Queries",
@@ -262,7 +319,7 @@ EVENTS = operation(
     "project declares. Times are widened to whole buckets; buckets without an event are 0. People "
     "and sessions are distinct ones of each bucket (1.4 % of error at most; exact while few), so "
     "they don't add up to those of a longer one; of a zone's day with something withheld there "
-    "are none.",
+    "are none. In private mode there are days and months of UTC, of all events and by name.",
     {
         **REFUSALS,
         200: _numbers(
@@ -285,7 +342,7 @@ EVENTS = operation(
             "time,event,count,people,sessions,bytes,withheld\r\n"
             f"{EXAMPLE_DAY}T00:00:00+00:00,plugin_loaded,412,96,101,52140,0\r\n",
         ),
-        400: refusal(400, _WRONG_DESCRIPTION, _WRONG | _OF_GROUPS),
+        400: refusal(400, _WRONG_DESCRIPTION, _WRONG | _OF_GROUPS | _PRIVATE),
         403: _FORBIDDEN,
     },
     [
@@ -321,6 +378,7 @@ DAILY_ANSWER = _object(
             },
         ),
     },
+    _MODES,
 )
 DAILY = operation(
     "Queries",
@@ -346,7 +404,7 @@ DAILY = operation(
             },
             f"date,total_events,unique_users,total_bytes\r\n{EXAMPLE_DAY},48211,1604,9911482\r\n",
         ),
-        400: refusal(400, _WRONG_DESCRIPTION, _WRONG),
+        400: refusal(400, _WRONG_DESCRIPTION, _WRONG | _PRIVATE),
         403: _FORBIDDEN,
     },
     [FROM, TO, TZ, FORMAT],
@@ -360,6 +418,7 @@ METRICS_ANSWER = _object(
         "name": {"type": "string"},
         "agg": {"type": "string", "enum": list(AGGREGATES)},
         **_OVER_TIME,
+        **_THRESHOLD,
         "groups": _list_of(
             "MetricGroup",
             {
@@ -402,7 +461,7 @@ METRICS = operation(
         400: refusal(
             400,
             _WRONG_DESCRIPTION,
-            _WRONG | _OF_GROUPS | {"missing_field": "name: must name a metric"},
+            _WRONG | _OF_GROUPS | _UNRELEASED | {"missing_field": "name: must name a metric"},
         ),
         403: _FORBIDDEN,
     },

@@ -16,6 +16,9 @@ def csv_response(name: str, body: Mapping[str, Any], rows: Iterable[Sequence[Any
         "Telemetry-Complete-Until": body["complete_until"].isoformat(),
         "Telemetry-Clean-Until": body["clean_until"].isoformat(),
     }
+    if "privacy" in body:
+        words = "{epsilon:g} a day, {lifetime_epsilon:g} at most".format(**body["privacy"])
+        headers["Telemetry-Epsilon"] = words
     if "withheld" in body:
         headers["Telemetry-Threshold"] = str(body["threshold"])
         headers["Telemetry-Withheld"] = "groups={groups}, cells={cells}".format(**body["withheld"])

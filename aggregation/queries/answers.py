@@ -15,14 +15,35 @@ Number = int | float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What the numbers of an answer are worth: all events before `complete_until` are in them, who
-    asked for erasure before `clean_until` isn't, and groups of fewer people than `threshold` are
-    withheld."""
+class Reach:
+    """How far the numbers of an answer go: all events before `complete_until` are in them, and who
+    asked for erasure before `clean_until` isn't."""
 
     complete_until: datetime
     clean_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing(Reach):
+    """What the numbers of an answer are worth: groups of fewer people than `threshold` are
+    withheld."""
+
     threshold: int
+
+    def terms(self, withheld: Mapping[str, int]) -> dict[str, Any]:
+        """How persons are protected, and how much of the answer that took."""
+        return {"mode": "threshold", "threshold": self.threshold, "withheld": withheld}
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateStanding(Reach):
+    """The same in private mode. How many names are withheld isn't known to whom it isn't told."""
+
+    privacy: Mapping[str, Any]
+
+    def terms(self, withheld: Mapping[str, int]) -> dict[str, Any]:
+        """What the numbers may tell of a person."""
+        return {"mode": "private", "privacy": self.privacy}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +60,7 @@ class Answer:
     also those of other pages."""
 
     span: Span
-    standing: Standing
+    standing: Standing | PrivateStanding
     group_by: str
     groups: Sequence[Group]
     withheld_groups: int
@@ -59,8 +80,7 @@ class Answer:
             "tz": span.zone.key,
             "complete_until": standing.complete_until,
             "clean_until": standing.clean_until,
-            "threshold": standing.threshold,
-            "withheld": {"groups": self.withheld_groups, "cells": self.withheld_cells},
+            **standing.terms({"groups": self.withheld_groups, "cells": self.withheld_cells}),
         }
 
     @property
@@ -115,7 +135,7 @@ class Days:
 class Nodes:
     """The latest snapshot of each node: its id, its time and its fields."""
 
-    standing: Standing
+    standing: Reach
     snapshots: Sequence[tuple[str, datetime, Mapping[str, float]]]
 
     @property

@@ -11,7 +11,7 @@ from psycopg import sql
 from aggregation.definitions import ALL, EVENT, TABLES
 from aggregation.disclosure import Grid, Protected, protect
 from aggregation.models import EventMonth, Kind, Level
-from aggregation.queries import pages, reading, standing
+from aggregation.queries import pages, private, reading, standing
 from aggregation.queries.answers import Answer, Days, Group, Number, Standing
 from aggregation.queries.parameters import EventQuestion, refuse
 from aggregation.queries.reading import Axis, Cells, Layout, Whole
@@ -30,6 +30,8 @@ Tables = dict[tuple[Level, str], Cells]
 
 def over_time(question: EventQuestion) -> Answer:
     """Answer with the groups of a page, by size. Raises ValidationError where that is too much."""
+    if policy := private.policy_of(question.project_id):
+        return private.over_time(question, policy)
     span = question.span
     using = reader()
     now = standing.of(using, question.project_id, Kind.EVENTS, span.made_of)

@@ -11,10 +11,9 @@ from psycopg import sql
 
 from aggregation.definitions import TABLES, starting
 from aggregation.models import Kind, Level
-from aggregation.queries import reading
+from aggregation.queries import reading, standing
 from aggregation.queries.answers import Nodes
 from aggregation.queries.spans import HOUR
-from aggregation.queries.standing import of
 from telemetry_site.replica import reader
 
 # The gauges that a snapshot becomes (`ingest.formats.snapshot`).
@@ -27,7 +26,7 @@ def latest(project_id: int) -> Nodes:
     """Answer with the latest snapshot of each node, by its id."""
     now = timezone.now()
     using = reader()
-    standing = of(using, project_id, Kind.POINTS, Level.HOUR)
+    reach = standing.exempt(using, project_id, Kind.POINTS, Level.HOUR)
     since = {f"since{level}": starting(level, now - _LOOKED_AT[level]) for level in Level}
     given = {"project": project_id, "prefix": _PREFIX, **since}
     nodes: dict[str, tuple[str, datetime, dict[str, float]]] = {}
@@ -36,7 +35,7 @@ def latest(project_id: int) -> Nodes:
         _, of_node, fields = nodes.setdefault(node, (node, moment, {}))
         if moment == of_node:
             fields[name.removeprefix(_PREFIX)] = value
-    return Nodes(standing, [nodes[node] for node in sorted(nodes)])
+    return Nodes(reach, [nodes[node] for node in sorted(nodes)])
 
 
 # Of a bucket that has somebody's measurements nothing is told.

@@ -1,17 +1,32 @@
 """What the numbers of a project are worth now."""
 
 from aggregation import marks
-from aggregation.models import Kind, Level, Policy
-from aggregation.queries.answers import Standing
+from aggregation.models import Kind, Level, Mode, Policy
+from aggregation.queries.answers import Reach, Standing
+from aggregation.queries.parameters import refuse
 
 
 def of(using: str, project_id: int, kind: Kind, level: Level) -> Standing:
     """To be asked before the numbers are read, of the same database: what comes between is in them,
-    or isn't."""
-    policies = Policy.objects.using(using).filter(pk=project_id)
-    threshold = policies.values_list("threshold", flat=True).first()
-    return Standing(
+    or isn't.
+
+    Raises ValidationError in private mode: whoever needs this reads what isn't released there.
+    """
+    policy = Policy.objects.using(using).filter(pk=project_id).first() or Policy()
+    if policy.mode == Mode.PRIVATE:
+        refuse(
+            "project",
+            "is in private mode, in which only counts of events by whole days are released: "
+            "measurements, and whatever else there is, aren't",
+            "private_mode",
+        )
+    reach = exempt(using, project_id, kind, level)
+    return Standing(reach.complete_until, reach.clean_until, policy.threshold)
+
+
+def exempt(using: str, project_id: int, kind: Kind, level: Level) -> Reach:
+    """The same for what carries no person, and is told in either mode."""
+    return Reach(
         marks.complete_until(project_id, kind, level, using),
         marks.clean_until(project_id, kind, level, using),
-        Policy._meta.get_field("threshold").default if threshold is None else threshold,
     )
