@@ -1,5 +1,6 @@
 """By what a project's events are counted, how few people are shown, and how long data is kept."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -10,8 +11,9 @@ from django.http import HttpRequest
 from django.urls import URLPattern
 
 from aggregation.admin import dashboard
+from aggregation.budgets import Series
 from aggregation.dimensions import overlapping
-from aggregation.models import Counting, Dimension, Policy
+from aggregation.models import Counting, Dimension, Mode, Policy
 from ingest.admin.lists import NOTHING
 from ingest.models import Project
 from privacy import audit
@@ -68,6 +70,33 @@ class PolicyInline(OfAProject, StackedInline):
     verbose_name_plural = "policy"
     can_delete = False
     min_num = max_num = 1
+    fields = (
+        "mode", "threshold", "daily_epsilon", "lifetime_epsilon", "most_events", "most_names",
+        "noise", "spent", "event_days", "point_days",
+    )  # fmt: skip
+    readonly_fields = ("noise", "spent")
+
+    @admin.display(description="noise")
+    def noise(self, policy: Policy) -> str:
+        """What the fields of private mode, as they are saved, make of the numbers."""
+        terms = _policy_of(policy.pk).terms
+        events, people, names = (terms.margin(series) for series in Series)
+        return (
+            f"With these settings 19 of 20 numbers of a day are within ± {events:,} events, "
+            f"± {people:,} people, and by name ± {names:,} events; names of fewer than "
+            f"{terms.threshold:,} events, at most {terms.most_of_a_name:,} a person, are withheld."
+        )
+
+    @admin.display(description="spent")
+    def spent(self, policy: Policy) -> str:
+        """How far the project's days are released, and for how many more there is a budget."""
+        policy = _policy_of(policy.pk)
+        if policy.mode != Mode.PRIVATE:
+            return "The project isn't in private mode."
+        return (
+            f"{policy.spent} of {policy.lifetime_epsilon}, by the days since "
+            f"{policy.private_from}; enough for {policy.days_left:,} more."
+        )
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         return super().get_formset(request, obj, validate_max=True, **kwargs)
@@ -76,7 +105,7 @@ class PolicyInline(OfAProject, StackedInline):
 @admin.register(Counting)
 class CountingAdmin(OfAProject, ModelAdmin):
     empty = "There is no project yet. Each has dimensions and a policy of its own."
-    list_display = ("slug", "name", "counted_by", "threshold")
+    list_display = ("slug", "name", "counted_by", "mode", "threshold")
     search_fields = ("slug", "name")
     ordering = ("slug",)
     fields = readonly_fields = ("slug", "name")
@@ -100,26 +129,37 @@ class CountingAdmin(OfAProject, ModelAdmin):
         names = sorted(dimension.name for dimension in project.dimensions.all())
         return ", ".join(names) or NOTHING
 
+    @admin.display(description="mode")
+    def mode(self, project: Project) -> str:
+        """A project without a policy of its own has the default's."""
+        return Mode(getattr(project, "policy", Policy()).mode).name.lower()
+
     @admin.display(description="fewest people shown")
-    def threshold(self, project: Project) -> int:
-        return _threshold(getattr(project, "policy", None))
+    def threshold(self, project: Project) -> int | str:
+        policy = getattr(project, "policy", Policy())
+        return NOTHING if policy.mode == Mode.PRIVATE else policy.threshold
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Whoever shows smaller groups is on record."""
+        """Whoever protects persons less, or in another way, is on record."""
         project = form.instance.pk
-        before = _threshold(Policy.objects.filter(pk=project).first())
+        before = _policy_of(project)
         super().save_related(request, form, formsets, change)
-        after = _threshold(Policy.objects.filter(pk=project).first())
-        if after < before:
-            audit.record(
-                "threshold.lowered",
-                operator(request),
-                project_id=project,
-                before=before,
-                after=after,
-            )
+        for action, values in _weakened(before, _policy_of(project)):
+            audit.record(action, operator(request), project_id=project, **values)
 
 
-def _threshold(policy: Policy | None) -> int:
+def _policy_of(project: int) -> Policy:
     """What holds for a project; without a policy of its own the default."""
-    return (policy or Policy()).threshold
+    return Policy.objects.filter(pk=project).first() or Policy()
+
+
+def _weakened(before: Policy, after: Policy) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What of a policy goes into the audit log, and what it was before."""
+    if after.mode != before.mode:
+        yield "mode.changed", {"before": before.mode, "after": after.mode}
+    if after.threshold < before.threshold:
+        yield "threshold.lowered", {"before": before.threshold, "after": after.threshold}
+    for name in ("daily_epsilon", "lifetime_epsilon"):
+        was, new = getattr(before, name), getattr(after, name)
+        if new > was:
+            yield f"{name}.raised", {"before": str(was), "after": str(new)}

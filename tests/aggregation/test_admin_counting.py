@@ -1,5 +1,6 @@
 """Dimensions and policy in the admin: who changes them, what is refused, what is on record."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from django.test import Client
 
 from aggregation.models import Dimension, Policy
 from privacy.models import AuditEntry
+from tests.aggregation.releasing import day, released, spent
 from tests.harness import Project, Service
 from tests.ingest.traces import project_id
 from tests.people import ROLES, logged_in
@@ -35,13 +37,22 @@ def save(client: Client, project: Project, *dimensions: dict[str, Any], **policy
         "policy-TOTAL_FORMS": 1,
         "policy-INITIAL_FORMS": Policy.objects.filter(pk=pk).count(),
         "policy-0-project": pk,
-        "policy-0-threshold": policy.get("threshold", 5),
-        "policy-0-event_days": policy.get("event_days", ""),
-        "policy-0-point_days": policy.get("point_days", ""),
     }
+    whole = {
+        "mode": "threshold",
+        "threshold": 5,
+        "daily_epsilon": 1,
+        "lifetime_epsilon": 365,
+        "most_events": 20,
+        "most_names": 5,
+        "event_days": "",
+        "point_days": "",
+        **policy,
+    }
+    fields |= {f"policy-0-{name}": value for name, value in whole.items()}
     for number, dimension in enumerate(dimensions):
-        whole = {"project": pk, "name": "n", "path": "level", "event": "", **dimension}
-        fields |= {f"dimensions-{number}-{name}": value for name, value in whole.items()}
+        row = {"project": pk, "name": "n", "path": "level", "event": "", **dimension}
+        fields |= {f"dimensions-{number}-{name}": value for name, value in row.items()}
     return client.post(page_of(project), fields, follow=True)
 
 
@@ -128,3 +139,81 @@ def test_the_first_threshold_is_lower_than_the_default(project: Project, operato
 def test_the_projects_page_leads_there(project: Project, operator: Client) -> None:
     page = operator.get(f"/admin/ingest/project/{project_id(project)}/change/")
     assert page_of(project) in page.text
+
+
+# --- private mode ---
+
+
+def recorded(project: Project) -> list[tuple[str, Any]]:
+    found = AuditEntry.objects.filter(project_id=project_id(project)).order_by("number")
+    return list(found.values_list("action", "details"))
+
+
+def test_private_mode_begins_with_the_next_day_and_is_on_record(
+    project: Project, operator: Client
+) -> None:
+    save(operator, project, mode="private", daily_epsilon="0.5", lifetime_epsilon=100)
+    policy = Policy.objects.get(pk=project_id(project))
+    assert (policy.mode, policy.private_from) == ("private", day(-1))
+    assert recorded(project) == [("mode.changed", {"before": "threshold", "after": "private"})]
+    save(operator, project, mode="private", daily_epsilon="0.5", lifetime_epsilon=100)
+    assert len(recorded(project)) == 1
+    page = operator.get(page_of(project)).text
+    assert "± 300 events, ± 30 people" in page
+    assert "0.00 of 100.00" in page
+    assert "enough for 200 more" in page
+    assert "private" in operator.get(LIST, {"q": project.project}).text
+
+
+def test_the_budget_that_is_raised_is_on_record(project: Project, operator: Client) -> None:
+    for daily, lifetime in ((1, 365), (2, 365), (1, 400), ("0.5", 300)):
+        save(operator, project, daily_epsilon=daily, lifetime_epsilon=lifetime)
+    assert recorded(project) == [
+        ("daily_epsilon.raised", {"before": "1.00", "after": "2.00"}),
+        ("lifetime_epsilon.raised", {"before": "365.00", "after": "400.00"}),
+    ]
+
+
+def test_a_project_may_go_back_until_a_day_is_released(project: Project, operator: Client) -> None:
+    save(operator, project, mode="private")
+    save(operator, project)
+    policy = Policy.objects.get(pk=project_id(project))
+    assert policy.mode == "threshold"
+    save(operator, project, mode="private")
+    released(project, day(), 10, 3)
+    answer = save(operator, project)
+    assert "stays private" in answer.text
+    policy.refresh_from_db()
+    assert policy.mode == "private"
+    assert [action for action, _ in recorded(project)] == ["mode.changed"] * 3
+
+
+def test_private_mode_begins_anew_with_the_day_after_it_is_chosen_again(
+    project: Project, operator: Client
+) -> None:
+    Policy.objects.create(project_id=project_id(project), private_from=day(20))
+    save(operator, project, mode="private")
+    assert Policy.objects.get(pk=project_id(project)).private_from == day(-1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [
+        ({"most_names": 21}, "more names than events"),
+        ({"daily_epsilon": 5, "lifetime_epsilon": 3}, "enough for a day"),
+        ({"lifetime_epsilon": "1.5"}, "2.00 are spent already"),
+        ({"event_days": 1}, "needs events of 2 days"),
+        ({"daily_epsilon": 0}, "greater than or equal to 0.01"),
+        ({"daily_epsilon": "10.01"}, "less than or equal to 10"),
+        ({"most_events": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_terms_that_can_not_hold_are_refused_with_a_sentence(
+    project: Project, operator: Client, policy: dict[str, Any], sentence: str
+) -> None:
+    spent(project, since=10)
+    for ago in range(2, 10):
+        released(project, day(ago), 10, 3)
+    answer = save(operator, project, mode="private", **policy)
+    assert sentence in answer.text
+    assert Policy.objects.get(pk=project_id(project)).lifetime_epsilon == Decimal("0.5")
