@@ -35,7 +35,7 @@ def over_time(question: EventQuestion, policy: Policy) -> Answer:
     """Answer with the groups of a page, by size. Raises ValidationError where that isn't released,
     or is too much."""
     _check(question)
-    span = question.span
+    span, now = question.span, timezone.now()
     days = {row.day: row for row in _in(ReleasedDay, question)}
     groups = _by_name(question) if question.group_by or question.event else {ALL: _Line(span)}
     if ALL in groups:
@@ -46,7 +46,7 @@ def over_time(question: EventQuestion, policy: Policy) -> Answer:
     places, following = pages.turn(question.page, question.mark, values, sizes)
     return Answer(
         span=span,
-        standing=_standing(policy, min((row.drawn_at for row in days.values()), default=None)),
+        standing=_standing(policy, min((row.drawn_at for row in days.values()), default=now)),
         group_by=question.group_by,
         groups=[
             Group(values[place] if question.group_by else None, groups[values[place]].numbers)
@@ -139,15 +139,16 @@ def _in(table: Any, question: EventQuestion) -> Any:
     )
 
 
-def _standing(policy: Policy, drawn_at: datetime | None) -> PrivateStanding:
+def _standing(policy: Policy, drawn_at: datetime) -> PrivateStanding:
     """How far the numbers go, and what they may tell. `drawn_at` is when the first was drawn: who
-    asked for erasure since is in it, and can't be told."""
+    asked for erasure since is in it. Of that the day is told: the moment would tell how long it
+    took, and so how much there was to count."""
     last = ReleasedDay.objects.filter(project_id=policy.pk).order_by("day").last()
     until = last.day + timedelta(days=1) if last else policy.private_from
     terms = policy.terms
     return PrivateStanding(
-        complete_until=_moment(until) if until else timezone.now(),
-        clean_until=drawn_at or timezone.now(),
+        complete_until=_moment(until or drawn_at.date()),
+        clean_until=_moment(drawn_at.date()),
         privacy={
             "epsilon": float(terms.epsilon),
             "delta": DELTA,
