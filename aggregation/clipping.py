@@ -5,6 +5,7 @@ names those are is decided by chance that only the person, the day and the names
 that one person's data changes nothing of what others add to the counts.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 
 from aggregation.budgets import Terms
 
-# Bytes of a person: a keyed hash.
-WIDTH = 16
+# Persons are gone through in so many parts, so that what sorting takes is little.
+PARTS = 16
 Numbers = NDArray[np.uint64]
-# A name, its persons and how many events of it each of them has; packed, in the same order.
+# A name, its persons (16 bytes each) and how many events of it each has; packed, in the same order.
 Packed = tuple[str, bytes, bytes]
 
 
@@ -36,43 +37,42 @@ class Contributions:
     order doesn't matter."""
 
     def __init__(self, terms: Terms, day: date) -> None:
-        self._terms, self._salt = terms, day.isoformat().encode()
-        nothing = np.empty(0, np.uint64)
-        # Two numbers are a person. By name they are in the order of chance.
-        self._persons: tuple[Numbers, ...] = (nothing, nothing)
-        self._events = nothing
-        self._by_name: tuple[Numbers, ...] = (nothing, nothing, nothing, nothing)
-        self._of_names = nothing
+        self._salt = day.isoformat().encode()
+        self._parts = [_Part(terms) for _ in range(PARTS)]
         self._names: dict[int, str] = {}
 
     def add(self, piece: Iterable[Packed]) -> None:
         """Add a piece of the day, in which a name may come once."""
-        persons, names, counts = [self._nobody()], [], [np.empty(0, np.uint64)]
+        rows = [np.empty((0, 4), np.uint64)]
         for name, packed, numbers in piece:
-            persons.append(np.frombuffer(packed, ">u8").astype(np.uint64).reshape(-1, 2))
-            names += [self._number(name)] * len(persons[-1])
-            counts.append(np.frombuffer(numbers, ">i8").astype(np.uint64))
-        high, low = np.concatenate(persons).T
-        self._add(high, low, np.array(names, np.uint64), np.concatenate(counts))
+            counts = np.frombuffer(numbers, ">i8")
+            of = np.empty((len(counts), 4), np.uint64)
+            of[:, :2] = np.frombuffer(packed, ">u8").reshape(-1, 2)
+            of[:, 2], of[:, 3] = self._number(name), counts
+            rows.append(of)
+        high, low, names, counts = np.concatenate(rows).T
+        of_part = low % PARTS
+        for number, part in enumerate(self._parts):
+            mine = of_part == number
+            part.add(high[mine], low[mine], names[mine], counts[mine])
+        kept = np.unique(np.concatenate([part.names for part in self._parts]))
+        self._names = {number: self._names[number] for number in kept.tolist()}
 
     @property
     def clipped(self) -> Clipped:
         """The counts of all that was added."""
-        names, places = np.unique(self._by_name[3], return_inverse=True)
-        sums = np.zeros(len(names), np.uint64)
-        np.add.at(sums, places, self._of_names)
+        names: Counter[str] = Counter()
+        for part in self._parts:
+            numbers, places = np.unique(part.names, return_inverse=True)
+            sums = np.zeros(len(numbers), np.uint64)
+            np.add.at(sums, places, part.of_names)
+            for number, count in zip(numbers.tolist(), sums.tolist(), strict=True):
+                names[self._names[number]] += count
         return Clipped(
-            events=int(self._events.sum()),
-            people=len(self._events),
-            names={
-                self._names[name]: count
-                for name, count in zip(names.tolist(), sums.tolist(), strict=True)
-            },
+            events=sum(int(part.events.sum()) for part in self._parts),
+            people=sum(len(part.events) for part in self._parts),
+            names=names,
         )
-
-    @staticmethod
-    def _nobody() -> Numbers:
-        return np.empty((0, 2), np.uint64)
 
     def _number(self, name: str) -> int:
         digest = blake2b(name.encode(), digest_size=8, key=self._salt).digest()
@@ -80,29 +80,46 @@ class Contributions:
         self._names[number] = name
         return number
 
-    def _add(self, high: Numbers, low: Numbers, names: Numbers, counts: Numbers) -> None:
+
+class _Part:
+    """What is clipped of some of the persons; each is two numbers."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        nothing = np.empty(0, np.uint64)
+        self._persons: tuple[Numbers, ...] = (nothing, nothing)
+        self.events = nothing
+        # A person's names are in the order of chance.
+        self._by_name: tuple[Numbers, ...] = (nothing, nothing, nothing, nothing)
+        self.of_names = nothing
+
+    @property
+    def names(self) -> Numbers:
+        """Those that count, as often as there are persons of whom they do."""
+        return self._by_name[3]
+
+    def add(self, high: Numbers, low: Numbers, names: Numbers, counts: Numbers) -> None:
+        """Add what persons have of names."""
         terms = self._terms
-        self._persons, self._events = _summed(
-            (_joined(self._persons[0], high), _joined(self._persons[1], low)),
-            _joined(self._events, counts),
+        self._persons, self.events = _summed(
+            _joined(self._persons, (high, low)),
+            np.concatenate([self.events, counts]),
             terms.most_events,
         )
         # Who is left out once has enough before them, and would be left out at the end as well.
         chance = names * (low | np.uint64(1))
-        keys = zip(self._by_name, (high, low, chance, names), strict=True)
         by_name, of_names = _summed(
-            tuple(_joined(there, new) for there, new in keys),
-            _joined(self._of_names, counts),
+            _joined(self._by_name, (high, low, chance, names)),
+            np.concatenate([self.of_names, counts]),
             terms.most_of_a_name,
         )
         kept = _places(by_name[:2]) < terms.most_names
-        high, low, chance, names = (column[kept] for column in by_name)
-        self._by_name, self._of_names = (high, low, chance, names), of_names[kept]
-        self._names = {number: self._names[number] for number in np.unique(names).tolist()}
+        self._by_name = tuple(column[kept] for column in by_name)
+        self.of_names = of_names[kept]
 
 
-def _joined(there: Numbers, new: Numbers) -> Numbers:
-    return np.concatenate([there, new])
+def _joined(there: tuple[Numbers, ...], new: tuple[Numbers, ...]) -> tuple[Numbers, ...]:
+    return tuple(np.concatenate(columns) for columns in zip(there, new, strict=True))
 
 
 def _summed(

@@ -1,13 +1,14 @@
 """What is counted, for whom it may be shown, and which counts have to be made anew."""
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import date, timedelta
 from decimal import Decimal
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models import Sum
+from django.db.models import Count, Max, Sum
 from django.utils import timezone
 
 from aggregation import dimensions
@@ -93,6 +94,22 @@ class Mode(models.TextChoices):
     PRIVATE = "private", "private: whole days alone, with noise"
 
 
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the days released so far cost whoever was in all of them, how many they are, which was
+    the last, and for how many more there is a budget."""
+
+    epsilon: Decimal
+    days: int
+    last: date | None
+    left: int
+
+    @property
+    def lifetime_delta(self) -> float:
+        """What goes with the lifetime's epsilon."""
+        return (self.days + self.left) * DELTA
+
+
 class Policy(models.Model):
     """How much of a project's numbers is shown, and how long its raw data is kept.
 
@@ -163,21 +180,13 @@ class Policy(models.Model):
         return Terms(self.daily_epsilon, self.most_events, self.most_names)
 
     @property
-    def spent(self) -> Decimal:
-        """What the days released so far cost whoever was in all of them."""
-        found = ReleasedDay.objects.filter(project_id=self.pk).aggregate(Sum("epsilon"))
-        return found["epsilon__sum"] or Decimal("0.00")
-
-    @property
-    def days_left(self) -> int:
-        """How many more days the lifetime's epsilon is enough for."""
-        return int(max(self.lifetime_epsilon - self.spent, Decimal(0)) // self.daily_epsilon)
-
-    @property
-    def lifetime_delta(self) -> float:
-        """What goes with the lifetime's epsilon."""
-        released = ReleasedDay.objects.filter(project_id=self.pk).count()
-        return (released + self.days_left) * DELTA
+    def spending(self) -> Spending:
+        """What was spent, and what is left, as the database says that the policy is of."""
+        released = ReleasedDay.objects.using(self._state.db).filter(project_id=self.pk)
+        found = released.aggregate(epsilon=Sum("epsilon"), days=Count("*"), last=Max("day"))
+        epsilon = found["epsilon"] or Decimal("0.00")
+        left = max(self.lifetime_epsilon - epsilon, Decimal(0)) // self.daily_epsilon
+        return Spending(epsilon, found["days"], found["last"], int(left))
 
     def clean(self) -> None:
         """Check what fields have with each other, and with what is released already.
@@ -210,7 +219,7 @@ class Policy(models.Model):
         if self.daily_epsilon and self.lifetime_epsilon:
             if self.lifetime_epsilon < self.daily_epsilon:
                 wrong["lifetime_epsilon"] = "It has to be enough for a day."
-            if self.lifetime_epsilon < (spent := self.spent):
+            if self.lifetime_epsilon < (spent := self.spending.epsilon):
                 wrong["lifetime_epsilon"] = f"{spent} are spent already."
         least = settings.PRIVATE_DELAY_DAYS + 1
         if min(self.event_days or least, settings.EVENT_RETENTION_DAYS) < least:

@@ -56,7 +56,7 @@ def _release(policy: Policy) -> Iterator[Due]:
 
 def _due(policy: Policy) -> list[Due]:
     """The days that can be drawn now, the oldest first. One without its raw data never can."""
-    if not _affordable(policy):
+    if not policy.spending.left:
         return []
     last = timezone.now().date() - timedelta(days=settings.PRIVATE_DELAY_DAYS + 1)
     drawn = set(
@@ -105,11 +105,7 @@ def draw(due: Due) -> bool:
 def _may_be_drawn(due: Due, policy: Policy) -> bool:
     there = ReleasedDay.objects.filter(project_id=due.project_id, day=due.day).exists()
     as_meant = policy.mode == Mode.PRIVATE and policy.terms == due.terms
-    return as_meant and not there and _affordable(policy)
-
-
-def _affordable(policy: Policy) -> bool:
-    return policy.spent + policy.daily_epsilon <= policy.lifetime_epsilon
+    return as_meant and not there and policy.spending.left > 0
 
 
 def _clipped(due: Due) -> Clipped:

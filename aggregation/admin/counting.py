@@ -93,9 +93,10 @@ class PolicyInline(OfAProject, StackedInline):
         policy = _policy_of(policy.pk)
         if policy.mode != Mode.PRIVATE:
             return "The project isn't in private mode."
+        spending = policy.spending
         return (
-            f"{policy.spent} of {policy.lifetime_epsilon}, by the days since "
-            f"{policy.private_from}; enough for {policy.days_left:,} more."
+            f"{spending.epsilon} of {policy.lifetime_epsilon}, by {spending.days:,} days since "
+            f"{policy.private_from}; enough for {spending.left:,} more."
         )
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
@@ -159,7 +160,8 @@ def _weakened(before: Policy, after: Policy) -> Iterator[tuple[str, dict[str, An
         yield "mode.changed", {"before": before.mode, "after": after.mode}
     if after.threshold < before.threshold:
         yield "threshold.lowered", {"before": before.threshold, "after": after.threshold}
-    for name in ("daily_epsilon", "lifetime_epsilon"):
-        was, new = getattr(before, name), getattr(after, name)
+    for budget in ("daily", "lifetime"):
+        was, new = (getattr(policy, f"{budget}_epsilon") for policy in (before, after))
         if new > was:
-            yield f"{name}.raised", {"before": str(was), "after": str(new)}
+            values = {"budget": budget, "before": str(was), "after": str(new)}
+            yield "epsilon.raised", values

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from aggregation.definitions import ALL, EVENT, TABLES
 from aggregation.disclosure import Grid, Protected, protect
-from aggregation.models import EventMonth, Kind, Level
+from aggregation.models import EventMonth, Kind, Level, Mode
 from aggregation.queries import pages, private, reading, standing
 from aggregation.queries.answers import Answer, Days, Group, Number, Standing
 from aggregation.queries.parameters import EventQuestion, refuse
@@ -30,11 +30,11 @@ Tables = dict[tuple[Level, str], Cells]
 
 def over_time(question: EventQuestion) -> Answer:
     """Answer with the groups of a page, by size. Raises ValidationError where that is too much."""
-    if policy := private.policy_of(question.project_id):
-        return private.over_time(question, policy)
-    span = question.span
-    using = reader()
-    now = standing.of(using, question.project_id, Kind.EVENTS, span.made_of)
+    using, span = reader(), question.span
+    policy = standing.policy_of(using, question.project_id)
+    if policy.mode == Mode.PRIVATE:
+        return private.over_time(using, question, policy)
+    now = standing.under(policy, using, Kind.EVENTS, span.made_of)
     _check_cost(using, question)
     tables = _read(using, question)
     protected = _protect(question, tables, now.threshold)

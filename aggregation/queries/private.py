@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from aggregation.budgets import DELTA, Series
 from aggregation.definitions import ALL, EVENT
-from aggregation.models import Level, Mode, Policy, ReleasedDay, ReleasedName
+from aggregation.models import Level, Policy, ReleasedDay, ReleasedName
 from aggregation.queries import pages
 from aggregation.queries.answers import Answer, Group, Number, PrivateStanding
 from aggregation.queries.parameters import EventQuestion, refuse
@@ -26,18 +26,13 @@ TOLD = ("count", "people", "sessions", "bytes", "withheld")
 _CODE = "private_mode"
 
 
-def policy_of(project_id: int) -> Policy | None:
-    """The policy of a project in private mode; None in the other one."""
-    return Policy.objects.filter(pk=project_id, mode=Mode.PRIVATE).first()
-
-
-def over_time(question: EventQuestion, policy: Policy) -> Answer:
-    """Answer with the groups of a page, by size. Raises ValidationError where that isn't released,
-    or is too much."""
+def over_time(using: str, question: EventQuestion, policy: Policy) -> Answer:
+    """Answer with the groups of a page, by size, from the database that the policy is of. Raises
+    ValidationError where that isn't released, or is too much."""
     _check(question)
     span, now = question.span, timezone.now()
-    days = {row.day: row for row in _in(ReleasedDay, question)}
-    groups = _by_name(question) if question.group_by or question.event else {ALL: _Line(span)}
+    days = {row.day: row for row in _in(using, ReleasedDay, question)}
+    groups = _by_name(using, question) if question.group_by or question.event else {ALL: _Line(span)}
     if ALL in groups:
         for day, row in days.items():
             groups[ALL].add(day, row.events, row.people)
@@ -114,8 +109,8 @@ class _Line:
         }
 
 
-def _by_name(question: EventQuestion) -> dict[str, _Line]:
-    found = _in(ReleasedName, question)
+def _by_name(using: str, question: EventQuestion) -> dict[str, _Line]:
+    found = _in(using, ReleasedName, question)
     if question.event:
         found = found.filter(name=question.event)
     if (rows := found.count()) > MOST_READ:
@@ -131,10 +126,10 @@ def _by_name(question: EventQuestion) -> dict[str, _Line]:
     return lines
 
 
-def _in(table: Any, question: EventQuestion) -> Any:
+def _in(using: str, table: Any, question: EventQuestion) -> Any:
     """The rows of the span's days."""
     span = question.span
-    return table.objects.filter(
+    return table.objects.using(using).filter(
         project_id=question.project_id, day__gte=span.start.date(), day__lt=span.end.date()
     )
 
@@ -143,9 +138,8 @@ def _standing(policy: Policy, drawn_at: datetime) -> PrivateStanding:
     """How far the numbers go, and what they may tell. `drawn_at` is when the first was drawn: who
     asked for erasure since is in it. Of that the day is told: the moment would tell how long it
     took, and so how much there was to count."""
-    last = ReleasedDay.objects.filter(project_id=policy.pk).order_by("day").last()
-    until = last.day + timedelta(days=1) if last else policy.private_from
-    terms = policy.terms
+    terms, spending = policy.terms, policy.spending
+    until = spending.last + timedelta(days=1) if spending.last else policy.private_from
     return PrivateStanding(
         complete_until=_moment(until or drawn_at.date()),
         clean_until=_moment(drawn_at.date()),
@@ -153,8 +147,8 @@ def _standing(policy: Policy, drawn_at: datetime) -> PrivateStanding:
             "epsilon": float(terms.epsilon),
             "delta": DELTA,
             "lifetime_epsilon": float(policy.lifetime_epsilon),
-            "lifetime_delta": policy.lifetime_delta,
-            "spent_epsilon": float(policy.spent),
+            "lifetime_delta": spending.lifetime_delta,
+            "spent_epsilon": float(spending.epsilon),
             "private_from": policy.private_from,
             "most_events": terms.most_events,
             "most_names": terms.most_names,

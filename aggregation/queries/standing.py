@@ -6,13 +6,24 @@ from aggregation.queries.answers import Reach, Standing
 from aggregation.queries.parameters import refuse
 
 
+def policy_of(using: str, project_id: int) -> Policy:
+    """A project's policy, or the default."""
+    return Policy.objects.using(using).filter(pk=project_id).first() or Policy(
+        project_id=project_id
+    )
+
+
 def of(using: str, project_id: int, kind: Kind, level: Level) -> Standing:
     """To be asked before the numbers are read, of the same database: what comes between is in them,
     or isn't.
 
     Raises ValidationError in private mode: whoever needs this reads what isn't released there.
     """
-    policy = Policy.objects.using(using).filter(pk=project_id).first() or Policy()
+    return under(policy_of(using, project_id), using, kind, level)
+
+
+def under(policy: Policy, using: str, kind: Kind, level: Level) -> Standing:
+    """The same under a policy that was read. Raises ValidationError."""
     if policy.mode == Mode.PRIVATE:
         refuse(
             "project",
@@ -20,12 +31,12 @@ def of(using: str, project_id: int, kind: Kind, level: Level) -> Standing:
             "measurements, and whatever else there is, aren't",
             "private_mode",
         )
-    reach = exempt(using, project_id, kind, level)
+    reach = exempt(using, policy.pk, kind, level)
     return Standing(reach.complete_until, reach.clean_until, policy.threshold)
 
 
 def exempt(using: str, project_id: int, kind: Kind, level: Level) -> Reach:
-    """The same for what carries no person, and is told in either mode."""
+    """How far it goes what carries no person, and is told in either mode."""
     return Reach(
         marks.complete_until(project_id, kind, level, using),
         marks.clean_until(project_id, kind, level, using),

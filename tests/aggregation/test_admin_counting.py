@@ -169,8 +169,8 @@ def test_the_budget_that_is_raised_is_on_record(project: Project, operator: Clie
     for daily, lifetime in ((1, 365), (2, 365), (1, 400), ("0.5", 300)):
         save(operator, project, daily_epsilon=daily, lifetime_epsilon=lifetime)
     assert recorded(project) == [
-        ("daily_epsilon.raised", {"before": "1.00", "after": "2.00"}),
-        ("lifetime_epsilon.raised", {"before": "365.00", "after": "400.00"}),
+        ("epsilon.raised", {"budget": "daily", "before": "1.00", "after": "2.00"}),
+        ("epsilon.raised", {"budget": "lifetime", "before": "365.00", "after": "400.00"}),
     ]
 
 

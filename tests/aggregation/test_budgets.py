@@ -4,7 +4,7 @@ import math
 from decimal import Decimal
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from aggregation.budgets import DELTA, PARTS, Series, Terms
@@ -18,6 +18,7 @@ def terms(draw: some.DrawFn) -> Terms:
     return Terms(draw(some.decimals("0.01", 10, places=2)), most_events, most_names)
 
 
+@settings(deadline=None)
 @given(terms())
 def test_the_series_together_cost_what_the_day_may(of: Terms) -> None:
     costs = [of.sensitivity(series) / of.scale(series) for series in Series]
@@ -25,6 +26,7 @@ def test_the_series_together_cost_what_the_day_may(of: Terms) -> None:
     assert sum(of.cost(series) for series in Series) == Fraction(of.epsilon)
 
 
+@settings(deadline=None)
 @given(terms())
 def test_a_scale_is_exact_as_a_float_and_hardly_more_than_it_has_to_be(of: Terms) -> None:
     for series in Series:
@@ -33,12 +35,14 @@ def test_a_scale_is_exact_as_a_float_and_hardly_more_than_it_has_to_be(of: Terms
         assert 0 <= scale - of.sensitivity(series) / of.cost(series) < Fraction(1, PARTS)
 
 
+@settings(deadline=None)
 @given(terms())
 def test_names_of_a_person_are_no_more_than_their_events(of: Terms) -> None:
     assert of.most_of_a_name >= 1
     assert of.sensitivity(Series.NAMES) <= of.most_events
 
 
+@settings(deadline=None)
 @given(terms())
 def test_a_single_persons_names_reach_the_threshold_as_rarely_as_delta_says(of: Terms) -> None:
     scale, step = float(of.scale(Series.NAMES)), of.threshold - of.most_of_a_name
@@ -49,6 +53,7 @@ def test_a_single_persons_names_reach_the_threshold_as_rarely_as_delta_says(of: 
     assert of.most_names * one ** (step - 3) / (1 + one) > DELTA
 
 
+@settings(deadline=None)
 @given(terms())
 def test_a_margin_is_the_least_that_nineteen_of_twenty_keep(of: Terms) -> None:
     for series in Series:

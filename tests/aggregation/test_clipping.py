@@ -6,7 +6,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from aggregation.budgets import Series, Terms
@@ -48,6 +48,7 @@ def packed(count: int) -> bytes:
     return count.to_bytes(8, "big")
 
 
+@settings(deadline=None)
 @given(EVENTS, TERMS)
 def test_without_one_person_little_is_different(events: list[Event], terms: Terms) -> None:
     everybody = clipped(terms, events)
@@ -64,6 +65,7 @@ def test_without_one_person_little_is_different(events: list[Event], terms: Term
         assert sum(changes) <= terms.sensitivity(Series.NAMES)
 
 
+@settings(deadline=None)
 @given(EVENTS, TERMS, some.lists(some.integers(0, 80), max_size=4))
 def test_it_does_not_matter_in_which_pieces_it_comes(
     events: list[Event], terms: Terms, cuts: list[int]
@@ -75,6 +77,7 @@ def test_it_does_not_matter_in_which_pieces_it_comes(
     assert clipped(terms, *reversed(pieces)) == whole
 
 
+@settings(deadline=None)
 @given(EVENTS)
 def test_who_has_little_counts_whole(events: list[Event]) -> None:
     found = clipped(Terms(Decimal(1), 100 * 12, 12), events)

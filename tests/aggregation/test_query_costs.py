@@ -58,7 +58,7 @@ QUESTIONS: dict[str, tuple[Callable[[int], Any], int]] = {
     "by name in a zone": (ask_events(f"{SPAN}&group_by=event&tz=Etc/GMT-1"), 7),
     "a metric by hour": (ask_metrics(f"{SPAN}&name=m&interval=hour&agg=p95"), 6),
     "a metric by node": (ask_metrics(f"{SPAN}&name=m&group_by=node"), 6),
-    "nodes": (nodes.latest, 5),
+    "nodes": (nodes.latest, 4),
 }
 
 

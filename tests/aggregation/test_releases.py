@@ -180,7 +180,7 @@ def test_nothing_is_drawn_once_the_budget_is_spent(project: Project) -> None:
         )
         release(project)
         assert days(project) == [day(10), day(9), day(8)], "a fourth would be 1.2"
-        assert policy.spent == Decimal("0.9")
+        assert policy.spending.epsilon == Decimal("0.9")
         release(project)
         assert len(days(project)) == 3
         Policy.objects.filter(pk=policy.pk).update(lifetime_epsilon=Decimal("1.2"))
@@ -248,7 +248,7 @@ def test_two_workers_draw_a_day_once(project: Project) -> None:
     assert told.count(True) <= 1
     assert len(told) == 2
     assert days(project) == [day()]
-    assert policy.spent == policy.daily_epsilon
+    assert policy.spending.epsilon == policy.daily_epsilon
 
 
 def test_a_day_can_not_be_written_down_twice(project: Project) -> None:
@@ -297,9 +297,9 @@ def test_a_worker_that_dies_before_the_commit_has_released_and_spent_nothing(
     )  # fmt: skip
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert died.stdout == "drawn\n"
-    assert (days(project), policy.spent) == ([], 0)
+    assert (days(project), policy.spending.epsilon) == ([], 0)
     assert releases.draw(releases.Due(policy.pk, day(1), policy.terms))
-    assert (days(project), policy.spent) == ([day(1)], 1)
+    assert (days(project), policy.spending.epsilon) == ([day(1)], 1)
 
 
 def test_events_are_kept_until_their_day_is_drawn() -> None:
