@@ -31,17 +31,18 @@ def over_time(using: str, question: EventQuestion, policy: Policy) -> Answer:
     ValidationError where that isn't released, or is too much."""
     _check(question)
     span, now = question.span, timezone.now()
-    days = {row.day: row for row in _in(using, ReleasedDay, question)}
-    groups = _by_name(using, question) if question.group_by or question.event else {ALL: _Line(span)}
+    days = list(_in(using, ReleasedDay, question))
+    by_name = question.group_by or question.event
+    groups = _by_name(using, question) if by_name else {ALL: _Line(span)}
     if ALL in groups:
-        for day, row in days.items():
-            groups[ALL].add(day, row.events, row.people)
+        for row in days:
+            groups[ALL].add(row.day, row.events, row.people)
     values = [value for value in groups if groups[value].shown or not question.group_by]
     sizes = [groups[value].size for value in values]
     places, following = pages.turn(question.page, question.mark, values, sizes)
     return Answer(
         span=span,
-        standing=_standing(policy, min((row.drawn_at for row in days.values()), default=now)),
+        standing=_standing(policy, min((row.drawn_at for row in days), default=now)),
         group_by=question.group_by,
         groups=[
             Group(values[place] if question.group_by else None, groups[values[place]].numbers)
@@ -121,7 +122,7 @@ def _by_name(using: str, question: EventQuestion) -> dict[str, _Line]:
             "too_costly",
         )
     lines = {question.event: _Line(question.span)} if question.event else {}
-    for name, day, events in found.values_list("name", "day", "events").iterator():
+    for name, day, events in found.values_list("name", "day", "events"):
         lines.setdefault(name, _Line(question.span)).add(day, events)
     return lines
 

@@ -6,8 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.http import QueryDict
+from rest_framework.exceptions import ValidationError
 
-from aggregation.models import Mode, Policy
+from aggregation.models import Dimension, Mode, Policy
+from aggregation.queries import events as event_queries
+from aggregation.queries import parameters
+from aggregation.queries import private as private_queries
 from tests.aggregation.planting import (
     DAY,
     HOUR,
@@ -21,6 +26,7 @@ from tests.aggregation.planting import (
     today,
 )
 from tests.aggregation.releasing import day, private, released, spent
+from tests.aggregation.test_query_costs import counted
 from tests.harness import Project, Service
 from tests.ingest.traces import project_id
 
@@ -194,8 +200,6 @@ def test_the_table_as_csv(service: Service, days: Project) -> None:
 def test_what_is_not_released_is_refused_with_a_sentence(
     service: Service, days: Project, what: str, asked: dict[str, str], field: str, said: str
 ) -> None:
-    from aggregation.models import Dimension
-
     Dimension.objects.create(project_id=project_id(days), name="version", path="client_version")
     answer = ask(service, days, what, **asked, **span(5, 2))
     assert (answer.status, answer.json["code"]) == (400, "private_mode")
@@ -214,6 +218,33 @@ def test_nodes_are_told_in_either_mode(service: Service, days: Project) -> None:
     (node,) = answered(service, days, "nodes")["nodes"]
     assert node["fields"] == {"cpu_percent": 45.0}
     assert ask(service, days, "accounting").status == 200
+
+
+# --- costs ---
+
+
+@pytest.mark.parametrize("size", [2, 20])
+def test_the_number_of_statements_is_constant(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    spent(project, since=30)
+    for ago in range(2, 2 + size):
+        released(project, day(ago), 900, 90, {f"n{ago % size}": 500, "a": 400})
+    question = parameters.events(QueryDict("group_by=event"), project_id(project))
+    with counted(monkeypatch) as sent:
+        assert len(event_queries.over_time(question).groups) == size + 1
+    # The policy, days, how many numbers of names there are, these, and what is spent.
+    assert len(sent) == 5, sent
+
+
+def test_too_many_names_are_refused(
+    service: Service, days: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released(days, day(6), 900, 90, {"a": 500, "b": 400})
+    monkeypatch.setattr(private_queries, "MOST_READ", 1)
+    question = parameters.events(QueryDict("group_by=event"), project_id(days))
+    with pytest.raises(ValidationError, match="at most 1 are looked at"):
+        event_queries.over_time(question)
 
 
 # --- both modes ---
