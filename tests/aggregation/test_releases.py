@@ -21,9 +21,13 @@ from aggregation.models import Mode, Policy, ReleasedDay, ReleasedName
 from aggregation.noise import Drawn
 from ingest import partitions
 from privacy import restrictions
+from telemetry_site.celery import app
+from tests.aggregation.planting import answered
 from tests.aggregation.releasing import LATEST, day, days, private, released
 from tests.aggregation.rolling import event, hashed, rolling, store
-from tests.harness import ROOT, Project, Service
+from tests.harness import ROOT, Project, Service, wait_for
+from tests.ingest.sending import accepted, batch, send, settled
+from tests.ingest.sending import event as sent
 from tests.ingest.traces import project_id
 
 pytestmark = pytest.mark.usefixtures("service")
@@ -150,17 +154,6 @@ def test_a_day_whose_raw_data_is_gone_is_never_drawn(project: Project) -> None:
         private(project, since=5, events_from=day(3))
         release(project)
         assert days(project) == [day(3), day(2)]
-
-
-def test_the_schedules_task_draws_for_every_project(
-    project: Project, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from aggregation.tasks import release_days
-
-    with rolling():
-        private(project)
-        release_days()
-        assert days(project) == [day()]
 
 
 def test_a_project_in_threshold_mode_has_no_days(project: Project) -> None:
@@ -300,6 +293,24 @@ def test_a_worker_that_dies_before_the_commit_has_released_and_spent_nothing(
     assert (days(project), policy.spending.epsilon) == ([], 0)
     assert releases.draw(releases.Due(policy.pk, day(1), policy.terms))
     assert (days(project), policy.spending.epsilon) == ([day(1)], 1)
+
+
+def test_from_events_that_clients_send_to_the_answer(service: Service, project: Project) -> None:
+    """By the service's own worker. The noise is so little that chance is 10 ** -9 at most."""
+    noon = f"{day()}T12:00:00Z"
+    events = [sent("loaded", timestamp=noon, user_id=f"u{n % 60}") for n in range(240)]
+    content = batch(*events, sent("rare", timestamp=noon, user_id="u0"))
+    settled(service, project, accepted(send(service, project, content)))
+    private(project, daily_epsilon=Decimal(10))
+    app.send_task("aggregation.tasks.release_days", queue="rollup")
+    wait_for(lambda: days(project), 60, "the worker to draw the day")
+    asked = {"from_": day(), "to": day(1)}
+    (total,) = answered(service, project, "daily", **asked)["days"]
+    assert total["total_events"] == pytest.approx(241, abs=110)
+    assert total["unique_users"] == pytest.approx(60, abs=12)
+    (loaded,) = answered(service, project, "events", group_by="event", **asked)["groups"]
+    assert loaded["value"] == "loaded"
+    assert loaded["count"][0] == pytest.approx(240, abs=110)
 
 
 def test_events_are_kept_until_their_day_is_drawn() -> None:
