@@ -10,7 +10,7 @@ from aggregation.dashboard import events, measurements
 from aggregation.dashboard.asked import Asked, before
 from aggregation.dashboard.panels import Panel, Tile
 from aggregation.models import Dimension
-from aggregation.queries.answers import Answer, Standing
+from aggregation.queries.answers import Answer, PrivateStanding, Standing
 from aggregation.queries.spans import Span
 
 
@@ -32,7 +32,7 @@ class Dashboard:
         return self.now.span
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> Standing | PrivateStanding:
         return self.now.standing
 
     @property

@@ -29,6 +29,7 @@ from tests.aggregation.releasing import day, private, released, spent
 from tests.aggregation.test_query_costs import counted
 from tests.harness import Project, Service
 from tests.ingest.traces import project_id
+from tests.people import logged_in
 
 TEN = range(10)
 # Raw numbers that no answer may have in it.
@@ -218,6 +219,28 @@ def test_nodes_are_told_in_either_mode(service: Service, days: Project) -> None:
     (node,) = answered(service, days, "nodes")["nodes"]
     assert node["fields"] == {"cpu_percent": 45.0}
     assert ask(service, days, "accounting").status == 200
+
+
+# --- the dashboard ---
+
+
+def test_the_dashboard_shows_what_is_released_and_nothing_else(
+    service: Service, days: Project
+) -> None:
+    Dimension.objects.create(project_id=project_id(days), name="version", path="client_version")
+    asked = {"project": project_id(days), "range": "7d"}
+    answer = logged_in("viewer").get("/admin/aggregation/counting/dashboard/", asked)
+    assert answer.status_code == 200
+    for said in (
+        "Private mode: each day was drawn once, with noise",
+        "within ± 150 events, ± 15 people; by name ± 150",
+        "no dimension is released",
+        "measurements, and whatever else there is, aren&#x27;t",
+        ">250<",
+    ):
+        assert said in answer.text
+    for raw in ("7777", "7,777", "Nothing is withheld", ">raw<"):
+        assert raw not in answer.text
 
 
 # --- costs ---
