@@ -37,6 +37,8 @@ RAW: dict[Kind, Partitioned] = {Kind.EVENTS: partitions.EVENTS, Kind.POINTS: par
 ALL, EVENT = "", "event"
 # Values beyond these are counted together, so that totals stay right.
 OTHER, NONE = "(other)", "(none)"
+# What those of few people are together, once a month is sealed.
+FEW = "(few)"
 MOST_VALUES = 100
 MOST_EVENTS = 1000
 VALUE_LENGTH = 100

@@ -270,7 +270,7 @@ class ReleasedName(models.Model):
 class Seal(models.Model):
     """That what is counted of a month, and of its days, can't change any more.
 
-    Its raw data is gone. `wiped` once no sketch and no group of few people is left of it.
+    Its raw data is gone. `wiped` once no sketch is left of it, and nothing of groups of few people.
     """
 
     pk = models.CompositePrimaryKey("project", "kind", "month")

@@ -236,7 +236,7 @@ _OVER_TIME: Object = {
 _VALUE: Object = {
     "type": ["string", "null"],
     "description": "Null where nothing is grouped. `(none)` are those without a value, `(other)` "
-    "the rarest, counted together.",
+    "the rarest, counted together; `(few)` is what had too few people when its month was sealed.",
 }
 _MAYBE: Object = {"type": ["integer", "null"]}
 _TOLD: Object = {"type": "array", "items": _MAYBE}

@@ -1,49 +1,46 @@
 """Taking persons out of what can't be counted anew any more.
 
-What is sealed has no sketches, which could tell whether somebody is in them, and of each dimension
-no value of fewer people than the project's threshold: those are counted together as `(other)`.
-Counts and bytes add up as before.
+What is sealed has no sketches, which could tell whether somebody is in them, and says nothing of
+groups of fewer people than the project's threshold. What was withheld stays withheld, and what
+wasn't stays as it was: a group that had few people on a day isn't left out there, since the month
+and its other days would give it away.
 """
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import BinaryField, Value
+from psycopg import sql
 
-from aggregation.definitions import ALL, OTHER, TABLES, Bucket
-from aggregation.event_rollups import Tally
-from aggregation.models import EventBucket, Kind, Level, MetricBucket, Policy, Seal
+from aggregation.definitions import ALL, FEW, TABLES, Bucket
+from aggregation.models import Kind, Level, Policy, Seal
 
 _NOTHING = Value(b"", output_field=BinaryField())
 
 
 def wipe(seal: Seal) -> Iterator[str]:
-    """Take persons out of a month, its days and what hours there are, a bucket a transaction.
+    """Take persons out of a month, its days and what hours there are.
 
-    Whoever is killed leaves a bucket as it was, or done. Yields after each, what it was.
+    First the small groups, at all levels at once: they are those of the month. Whoever is killed
+    leaves a bucket as it was, or done. Yields after each transaction, what it did.
     """
     kind = Kind(seal.kind)
     month = Bucket(Level.MONTH, seal.month, seal.project_id, kind)
-    policy = Policy.objects.filter(pk=seal.project_id).first() or Policy()
+    with transaction.atomic():
+        # Whoever else is at it waits, and finds nothing left to do.
+        Seal.objects.select_for_update().get(pk=seal.pk)
+        _forget_few(month)
+    yield f"small groups in {seal} wiped"
     for level in Level:
-        for start in _with_sketches(TABLES[kind, level], month):
-            with transaction.atomic():
-                # Whoever else is at it waits, and finds nothing left to do.
-                Seal.objects.select_for_update().get(pk=seal.pk)
-                _wipe(TABLES[kind, level], seal.project_id, start, policy.threshold)
+        table: Any = TABLES[kind, level]
+        for start in _with_sketches(table, month):
+            rows = table.objects.filter(project_id=seal.project_id, bucket=start)
+            rows.update(**dict.fromkeys(_sketches(table), _NOTHING))
             yield f"{level.name.lower()} {start:%Y-%m-%d %H:%M} in {seal} wiped"
     seal.wiped = True
     seal.save(update_fields=["wiped"])
-
-
-def _wipe(table: Any, project_id: int, start: datetime, threshold: int) -> None:
-    rows, sketches = _of(table, project_id, start), _sketches(table)
-    if rows.exclude(**dict.fromkeys(sketches, b"")).exists():
-        if issubclass(table, EventBucket):
-            _fold(table, project_id, start, threshold)
-        rows.update(**dict.fromkeys(sketches, _NOTHING))
 
 
 def _with_sketches(table: Any, month: Bucket) -> list[datetime]:
@@ -54,52 +51,72 @@ def _with_sketches(table: Any, month: Bucket) -> list[datetime]:
     return sorted(set(found.values_list("bucket", flat=True)))
 
 
-def _sketches(table: type[EventBucket] | type[MetricBucket]) -> list[str]:
+def _sketches(table: Any) -> list[str]:
     return [field.name for field in table._meta.fields if field.name.endswith("_sketch")]
 
 
-def _of(table: Any, project_id: int, start: datetime) -> Any:
-    return table.objects.filter(project_id=project_id, bucket=start)
+def _forget_few(month: Bucket) -> None:
+    """Forget the groups of few people in a month, and what others have of few in a day or hour."""
+    policy = Policy.objects.filter(pk=month.project_id).first() or Policy()
+    if policy.threshold <= 1:
+        return
+    forget = _EVENTS if month.kind == Kind.EVENTS else _POINTS
+    given: dict[str, Any] = {
+        "project": month.project_id,
+        "start": month.start,
+        "end": month.end,
+        "k": policy.threshold,
+        "all": ALL,
+        "few": FEW,
+    }
+    with connection.cursor() as cursor:
+        # The month last: it says which groups are meant.
+        for level in Level:
+            words = {
+                "table": sql.Identifier(TABLES[month.kind, level]._meta.db_table),
+                "month": sql.Identifier(TABLES[month.kind, Level.MONTH]._meta.db_table),
+            }
+            for statement in forget:
+                cursor.execute(sql.SQL(statement).format(**words), given)
 
 
-def _fold(table: type[EventBucket], project_id: int, start: datetime, threshold: int) -> None:
-    """Count each dimension's values of few people together."""
-    dimensions: dict[str, list[EventBucket]] = {}
-    for row in _of(table, project_id, start).exclude(dimension=ALL):
-        dimensions.setdefault(row.dimension, []).append(row)
-    for name, rows in dimensions.items():
-        few = _few(rows, threshold)
-        if not few:
-            continue
-        other = Tally()
-        for row in few:
-            other.add(row)
-        of_the_dimension = _of(table, project_id, start).filter(dimension=name)
-        of_the_dimension.filter(value__in=[row.value for row in few]).delete()
-        table.objects.create(  # type: ignore[attr-defined]
-            project_id=project_id,
-            dimension=name,
-            bucket=start,
-            value=OTHER,
-            **other.columns,
+# Those of few people in the month are one group of nobody, which is withheld as they were. What
+# others have of few is nothing, and of nobody: it is withheld still, and so is what goes with it.
+_EVENTS: tuple[LiteralString, ...] = (
+    """
+    WITH gone AS (
+        DELETE FROM {table} WHERE project_id = %(project)s AND dimension <> %(all)s
+            AND bucket >= %(start)s AND bucket < %(end)s AND (value = %(few)s
+                OR (dimension, value) IN (
+                    SELECT dimension, value FROM {month}
+                    WHERE project_id = %(project)s AND bucket = %(start)s AND people < %(k)s
+                ))
+        RETURNING dimension, bucket, count, bytes
+    )
+    INSERT INTO {table} (project_id, dimension, bucket, value, count, bytes, people, sessions,
+        people_sketch, sessions_sketch)
+    SELECT %(project)s, dimension, bucket, %(few)s, sum(count), sum(bytes), 0, 0, '', ''
+    FROM gone GROUP BY dimension, bucket
+    """,
+    """
+    UPDATE {table} SET count = 0, bytes = 0, people = 0, sessions = 0
+    WHERE project_id = %(project)s AND dimension <> %(all)s AND value <> %(few)s
+        AND bucket >= %(start)s AND bucket < %(end)s AND people < %(k)s
+    """,
+)
+# Series of few are withheld by themselves. Those without anybody are machines', and stay.
+_POINTS: tuple[LiteralString, ...] = (
+    """
+    DELETE FROM {table} WHERE project_id = %(project)s
+        AND bucket >= %(start)s AND bucket < %(end)s AND (name, series) IN (
+            SELECT name, series FROM {month}
+            WHERE project_id = %(project)s AND bucket = %(start)s AND people BETWEEN 1 AND %(k)s - 1
         )
-
-
-def _few(rows: list[EventBucket], threshold: int) -> list[EventBucket]:
-    """The values to be counted together: those of few people, and where these are few together
-    the next, until they are enough or there is none left."""
-    if threshold <= 1:
-        return []
-    waiting = sorted(rows, key=lambda row: (row.people, row.value))
-    few = [row for row in waiting if row.people < threshold or row.value == OTHER]
-    if not any(row.people < threshold for row in few):
-        return []
-    rest = [row for row in waiting if row not in few]
-    people = Tally().people
-    for row in few:
-        people.unite(bytes(row.people_sketch))
-    while people.count < threshold and rest:
-        row = rest.pop(0)
-        few.append(row)
-        people.unite(bytes(row.people_sketch))
-    return few
+    """,
+    """
+    UPDATE {table} SET count = 0, people = 0, sum = NULL, min = NULL, max = NULL, first = NULL,
+        first_at = NULL, last = NULL, last_at = NULL, increase = NULL, quantiles = ''
+    WHERE project_id = %(project)s
+        AND bucket >= %(start)s AND bucket < %(end)s AND people BETWEEN 1 AND %(k)s - 1
+    """,
+)

@@ -285,7 +285,7 @@ OPERATORS = (
 _COUNTS = (
     "Counts over everybody, and sketches that tell how many people they are of. They are made anew "
     "without a person who asks for erasure. A month after that can't be done any more, at the "
-    "latest, they have no sketches, nor a group of few people."
+    "latest, they have no sketches, nor say anything of a group of few people."
 )
 _EVENT_LEVELS = ("EventHour", "EventDay", "EventMonth")
 _EVENT_COUNTS = (

@@ -26,7 +26,8 @@ from aggregation.models import (
 from ingest import partitions
 from telemetry_site.alone import alone_at
 from tests.aggregation.placing import DAY, put, rolled_up, sums
-from tests.aggregation.rolling import event, hashed
+from tests.aggregation.planting import answered
+from tests.aggregation.rolling import HOUR, event, hashed
 from tests.harness import Project, Service
 from tests.ingest.traces import project_id
 
@@ -79,12 +80,11 @@ def of(table: Any, project: Project, bucket: datetime) -> dict[str, tuple[int, i
     return {row.value: (row.count, row.people, row.sessions) for row in rows if row.dimension}
 
 
-def test_small_groups_are_counted_together_until_they_are_enough(old: Project) -> None:
+def test_small_groups_are_one_of_nobody(old: Project) -> None:
     seal()
-    # c and d together are three people: a goes with them, and has all of them.
     for day in DAYS:
-        assert of(EventDay, old, day) == {"b": (8, 8, 8), "(other)": (10, 6, 6)}
-    assert of(EventMonth, old, MONTH) == {"b": (16, 8, 8), "(other)": (20, 6, 6)}
+        assert of(EventDay, old, day) == {"a": (6, 6, 6), "b": (8, 8, 8), "(few)": (4, 0, 0)}
+    assert of(EventMonth, old, MONTH) == {"a": (12, 6, 6), "b": (16, 8, 8), "(few)": (8, 0, 0)}
     for table in (EventDay, EventMonth):
         assert sketches(old, table) == 0
         assert sums(old, table)["", ""][0] == 36
@@ -104,6 +104,7 @@ def test_counts_and_bytes_add_up(old: Project) -> None:
         ]
 
     before = added_up()
+    # No name has few people on some days and many in the month.
     seal()
     assert added_up() == before
     assert before[0] == before[1]
@@ -123,7 +124,45 @@ def test_few_people_in_all_are_one_group(service: Service, project: Project) -> 
     rolled_up(project)
     drop_raw_data()
     seal()
-    assert of(EventDay, project, DAYS[0]) == {"(other)": (3, 2, 0)}
+    assert of(EventDay, project, DAYS[0]) == {"(few)": (3, 0, 0)}
+
+
+def test_what_is_withheld_is_the_same_afterwards(service: Service, project: Project) -> None:
+    """Had Tuesday's one person been left out there, month and days would give them away."""
+    monday = {"a": range(8), "b": range(9), "c": range(10), "d": range(7), "e": range(3)}
+    tuesday = {"a": range(1), "b": range(6), "c": range(10), "d": range(7), "f": range(2)}
+    for day, names in zip(DAYS, (monday, tuesday), strict=True):
+        put(
+            project,
+            *(event(name, day, subject=hashed(one)) for name, few in names.items() for one in few),
+        )
+    rolled_up(project)
+    drop_raw_data()
+
+    def told() -> dict[str, dict[str, Any]]:
+        """What isn't withheld of each name, but for zeros."""
+        asked = {"from_": MONTH, "to": DAYS[1] + DAY, "group_by": "event"}
+        answers = {
+            interval: answered(service, project, "events", interval=interval, **asked)["groups"]
+            for interval in ("month", "day")
+        }
+        return {
+            interval: {
+                group["value"]: (group["count"], group["people"], group["withheld"])
+                for group in groups
+            }
+            for interval, groups in answers.items()
+        }
+
+    before = told()
+    assert before["month"]["a"] == ([9], [8], [0])
+    assert before["day"]
+    assert "a" not in before["day"]
+    seal()
+    assert told() == before
+    assert of(EventDay, project, DAYS[1])["a"] == (0, 0, 0)
+    Policy.objects.create(project_id=project_id(project), threshold=2)
+    assert told() == before
 
 
 def test_sealing_again_changes_nothing(old: Project) -> None:
@@ -134,27 +173,17 @@ def test_sealing_again_changes_nothing(old: Project) -> None:
     assert (sums(old, EventDay), sums(old, EventMonth)) == before
 
 
-def test_a_run_that_is_killed_is_finished_by_the_next(
-    old: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fold, calls = sealing._fold, []
-
-    def dies(*words: Any) -> None:
-        fold(*words)
-        if words[1] == project_id(old):
-            calls.append(words)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(sealing, "_fold", dies)
-    with pytest.raises(KeyboardInterrupt):
-        seal()
-    assert of(EventDay, old, DAYS[0]) == {"b": (8, 8, 8), "(other)": (10, 6, 6)}
-    assert len(of(EventDay, old, DAYS[1])) == len(PEOPLE), "it was undone"
+def test_a_run_that_is_killed_is_finished_by_the_next(old: Project) -> None:
+    (sealed,) = retention._sealable()
+    assert retention._put(sealed)
+    run = sealing.wipe(sealed)
+    for _ in range(2):
+        next(run)
+    assert 0 < sketches(old, EventDay) < sketches(old, EventMonth) + sketches(old, EventDay)
     assert not Seal.objects.get(project_id=project_id(old)).wiped
     seal()
-    assert of(EventDay, old, DAYS[1]) == {"b": (8, 8, 8), "(other)": (10, 6, 6)}
-    assert sketches(old, EventMonth) == 0
+    assert of(EventDay, old, DAYS[1]) == {"a": (6, 6, 6), "b": (8, 8, 8), "(few)": (4, 0, 0)}
+    assert sketches(old, EventDay) == sketches(old, EventMonth) == 0
 
 
 def test_two_runs_at_once_do_it_once(old: Project) -> None:
@@ -176,7 +205,7 @@ def test_two_runs_at_once_do_it_once(old: Project) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    assert of(EventMonth, old, MONTH) == {"b": (16, 8, 8), "(other)": (20, 6, 6)}
+    assert of(EventMonth, old, MONTH) == {"a": (12, 6, 6), "b": (16, 8, 8), "(few)": (8, 0, 0)}
     assert Seal.objects.get(project_id=project_id(old)).wiped
 
 
@@ -224,26 +253,42 @@ def test_a_month_of_which_raw_data_is_left_is_not_sealed(
     # Its month has raw data of others left, and none of this project.
     seal()
     assert sketches(project, EventDay) == 0
-    assert of(EventDay, project, DAYS[0]) == {"b": (8, 8, 8), "(other)": (10, 6, 6)}
+    assert of(EventDay, project, DAYS[0]) == {"a": (6, 6, 6), "b": (8, 8, 8), "(few)": (4, 0, 0)}
 
 
 def test_measurements_lose_whose_they_are(service: Service, project: Project) -> None:
     before = timezone.now().date().replace(day=1) - 40 * DAY
     start = datetime(before.year, before.month, 1, 12, tzinfo=UTC)
     partitions.ensure(partitions.METRIC_HOURS, start.date())
-    whole: dict[str, Any] = {
-        "project_id": project_id(project), "name": "m", "series": b"s" * 16, "kind": "gauge",
-        "cumulative": False, "tags": {}, "count": 1, "people": 1, "people_sketch": b"sketch",
-        "quantiles": b"",
-    }  # fmt: skip
-    MetricHour.objects.create(bucket=start, **whole)
-    MetricDay.objects.create(bucket=start.replace(hour=0), **whole)
-    MetricMonth.objects.create(bucket=start.replace(hour=0), **whole)
+    levels = ((MetricHour, start), (MetricDay, start - 12 * HOUR), (MetricMonth, start - 12 * HOUR))
+    # Whose series it is, and of how many people in the hour, the day and the month.
+    people = {b"one": (1, 1, 1), b"many": (2, 5, 5), b"node": (0, 0, 0)}
+    table: Any
+    for series, numbers in people.items():
+        for (table, bucket), number in zip(levels, numbers, strict=True):
+            table.objects.create(
+                project_id=project_id(project), name="m", bucket=bucket, series=series,
+                kind="gauge", cumulative=False, tags={"of": "someone"}, count=7, people=number,
+                people_sketch=b"sketch" if number else b"", sum=7.0, last=1.0, last_at=start,
+                quantiles=b"counts",
+            )  # fmt: skip
     Build.objects.create(
         project_id=project_id(project), kind="points", level=2, bucket=start.replace(hour=0),
         built_at=timezone.now(), seconds=1,
     )  # fmt: skip
     seal()
-    for table in (MetricHour, MetricDay, MetricMonth):
-        (row,) = table.objects.filter(project_id=project_id(project))
-        assert (bytes(row.people_sketch), row.people) == (b"", 1)
+
+    def left(table: Any) -> dict[bytes, tuple[int, int, Any, bytes]]:
+        rows = table.objects.filter(project_id=project_id(project))
+        assert all(bytes(row.people_sketch) == b"" for row in rows)
+        return {
+            bytes(row.series): (row.people, row.count, row.last, bytes(row.quantiles))
+            for row in rows
+        }
+
+    assert (
+        left(MetricMonth)
+        == left(MetricDay)
+        == {b"many": (5, 7, 1.0, b"counts"), b"node": (0, 7, 1.0, b"counts")}
+    )
+    assert left(MetricHour) == {b"many": (0, 0, None, b""), b"node": (0, 7, 1.0, b"counts")}
