@@ -56,6 +56,7 @@ ACTIONS = {
     "person.looked_up": "person looked up",
     "project.changed": "project changed",
     "project.made": "project made",
+    "retention.changed": "retention changed",
     "rules.changed": "privacy rules changed",
     "signing.rotated": "signing secret rotated",
     "threshold.lowered": "threshold lowered",

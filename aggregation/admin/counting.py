@@ -25,14 +25,23 @@ else:
     from unfold.admin import StackedInline, TabularInline
 
 
+_CHANGE = "aggregation.change_counting"
+# How persons are protected is for whoever may change privacy rules.
+_CHANGE_PRIVACY = "privacy.change_privacy_rules"
+_PRIVACY = (
+    "mode", "threshold", "daily_epsilon", "lifetime_epsilon", "most_events", "most_names",
+)  # fmt: skip
+_DAYS = ("event_days", "point_days")
+
+
 class OfAProject:
-    """Who may look at the page sees all of it, and who may change it changes all of it."""
+    """Who may look at the page sees all of it."""
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return request.user.has_perm("aggregation.view_counting")
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return request.user.has_perm("aggregation.change_counting")
+        return request.user.has_perm(_CHANGE)
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return self.has_change_permission(request)
@@ -70,10 +79,7 @@ class PolicyInline(OfAProject, StackedInline):
     verbose_name_plural = "policy"
     can_delete = False
     min_num = max_num = 1
-    fields = (
-        "mode", "threshold", "daily_epsilon", "lifetime_epsilon", "most_events", "most_names",
-        "noise", "spent", "event_days", "point_days",
-    )  # fmt: skip
+    fields = (*_PRIVACY, "noise", "spent", *_DAYS)
     readonly_fields = ("noise", "spent")
 
     @admin.display(description="noise")
@@ -99,6 +105,17 @@ class PolicyInline(OfAProject, StackedInline):
             f"{policy.private_from}; enough for {spending.left:,} more."
         )
 
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Of some of it at least: `get_readonly_fields` says of which."""
+        return request.user.has_perm(_CHANGE) or request.user.has_perm(_CHANGE_PRIVACY)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return (
+            *self.readonly_fields,
+            *(() if request.user.has_perm(_CHANGE_PRIVACY) else _PRIVACY),
+            *(() if request.user.has_perm(_CHANGE) else _DAYS),
+        )
+
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         return super().get_formset(request, obj, validate_max=True, **kwargs)
 
@@ -111,6 +128,10 @@ class CountingAdmin(OfAProject, ModelAdmin):
     ordering = ("slug",)
     fields = readonly_fields = ("slug", "name")
     inlines = (DimensionInline, PolicyInline)
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Of some of it at least: the inlines say of which."""
+        return request.user.has_perm(_CHANGE) or request.user.has_perm(_CHANGE_PRIVACY)
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -141,11 +162,12 @@ class CountingAdmin(OfAProject, ModelAdmin):
         return NOTHING if policy.mode == Mode.PRIVATE else policy.threshold
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Whoever protects persons less, or in another way, is on record."""
+        """Whoever protects persons less, or in another way, or has data kept for another time is on
+        record."""
         project = form.instance.pk
         before = _policy_of(project)
         super().save_related(request, form, formsets, change)
-        for action, values in _weakened(before, _policy_of(project)):
+        for action, values in _changed(before, _policy_of(project)):
             audit.record(action, operator(request), project_id=project, **values)
 
 
@@ -154,7 +176,7 @@ def _policy_of(project: int) -> Policy:
     return Policy.objects.filter(pk=project).first() or Policy()
 
 
-def _weakened(before: Policy, after: Policy) -> Iterator[tuple[str, dict[str, Any]]]:
+def _changed(before: Policy, after: Policy) -> Iterator[tuple[str, dict[str, Any]]]:
     """What of a policy goes into the audit log, and what it was before."""
     if after.mode != before.mode:
         yield "mode.changed", {"before": before.mode, "after": after.mode}
@@ -165,3 +187,10 @@ def _weakened(before: Policy, after: Policy) -> Iterator[tuple[str, dict[str, An
         if new > was:
             values = {"budget": budget, "before": str(was), "after": str(new)}
             yield "epsilon.raised", values
+    days = {
+        name: getattr(after, name) or "as everywhere"
+        for name in _DAYS
+        if getattr(after, name) != getattr(before, name)
+    }
+    if days:
+        yield "retention.changed", days

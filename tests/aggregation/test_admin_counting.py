@@ -16,6 +16,12 @@ from tests.people import ROLES, logged_in
 
 LIST = "/admin/aggregation/counting/"
 MAY = {"operator", "admin"}
+MAY_SHOW = {"privacy officer", "admin"}
+
+
+@pytest.fixture
+def officer(service: Service) -> Client:
+    return logged_in("privacy officer")
 
 
 @pytest.fixture
@@ -61,24 +67,29 @@ def of(project: Project) -> list[tuple[str, str, str]]:
     return list(found.values_list("name", "path", "event"))
 
 
-def entries(project: Project) -> list[dict[str, Any]]:
-    found = AuditEntry.objects.filter(project_id=project_id(project), action="threshold.lowered")
+def entries(project: Project, action: str = "threshold.lowered") -> list[dict[str, Any]]:
+    found = AuditEntry.objects.filter(project_id=project_id(project), action=action)
     return list(found.order_by("number").values_list("details", flat=True))
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_who_may_change_a_project_may_change_what_it_counts_by(
+def test_each_role_changes_what_is_its_business(
     project: Project, service: Service, role: str
 ) -> None:
     client = logged_in(role)
     assert project.project in client.get(LIST, {"q": project.project}).text
     page = client.get(page_of(project))
     assert page.status_code == 200
-    assert ('name="_save"' in page.text) == (role in MAY)
-    answer = save(client, project, {"name": "version", "path": "client_version"}, threshold=10)
-    assert answer.status_code == (200 if role in MAY else 403)
+    assert ('name="_save"' in page.text) == (role in MAY | MAY_SHOW)
+    save(client, project, {"name": "version", "path": "client_version"})
     assert of(project) == ([("version", "client_version", "")] if role in MAY else [])
-    assert Policy.objects.filter(pk=project_id(project)).exists() == (role in MAY)
+    there = Dimension.objects.filter(project_id=project_id(project)).values("id", "name", "path")
+    answer = save(client, project, *map(dict, there), threshold=2, event_days=30)
+    assert answer.status_code == (200 if role in MAY | MAY_SHOW else 403)
+    policy = Policy.objects.filter(pk=project_id(project)).first() or Policy()
+    assert policy.threshold == (2 if role in MAY_SHOW else 5)
+    assert policy.event_days == (30 if role in MAY else None)
+    assert entries(project) == ([{"before": 5, "after": 2}] if role in MAY_SHOW else [])
 
 
 def test_dimensions_are_added_changed_and_taken_away(project: Project, operator: Client) -> None:
@@ -115,24 +126,31 @@ def test_what_is_wrong_is_said_and_nothing_saved(
     assert of(project) == []
 
 
-def test_a_threshold_that_is_lowered_is_in_the_audit_log(
-    project: Project, operator: Client
-) -> None:
+def test_a_threshold_that_is_lowered_is_in_the_audit_log(project: Project, officer: Client) -> None:
     for threshold in (10, 10, 7, 5, 6):
-        save(operator, project, threshold=threshold)
+        save(officer, project, threshold=threshold)
     assert entries(project) == [{"before": 10, "after": 7}, {"before": 7, "after": 5}]
     assert Policy.objects.get(pk=project_id(project)).threshold == 6
 
 
+def test_for_how_long_data_is_kept_is_in_the_audit_log(project: Project, operator: Client) -> None:
+    for policy in ({}, {"event_days": 9}, {"event_days": 9}, {"point_days": 2}):
+        save(operator, project, **policy)
+    assert entries(project, "retention.changed") == [
+        {"event_days": 9},
+        {"event_days": "as everywhere", "point_days": 2},
+    ]
+
+
 @pytest.mark.parametrize("policy", [{"threshold": 0}, {"threshold": 1001}, {"event_days": 0}])
-def test_a_policy_has_bounds(project: Project, operator: Client, policy: dict[str, int]) -> None:
-    answer = save(operator, project, **policy)
+def test_a_policy_has_bounds(project: Project, service: Service, policy: dict[str, int]) -> None:
+    answer = save(logged_in("admin"), project, **policy)
     assert "Ensure this value is" in answer.text
     assert not Policy.objects.filter(pk=project_id(project)).exists()
 
 
-def test_the_first_threshold_is_lower_than_the_default(project: Project, operator: Client) -> None:
-    save(operator, project, threshold=2)
+def test_the_first_threshold_is_lower_than_the_default(project: Project, officer: Client) -> None:
+    save(officer, project, threshold=2)
     assert entries(project) == [{"before": 5, "after": 2}]
 
 
