@@ -20,7 +20,7 @@ from ingest.authentication import SENDERS, MayIngest, granted
 from ingest.cors import origin_of
 from ingest.endpoints import LimitedView
 from ingest.formats import FORMATS
-from ingest.models import Batch
+from ingest.models import ApiKey, Batch
 from ingest.records import DecodedBatch, Envelope, Limits, MalformedBatch
 from ingest.schema import operations
 from telemetry_site.errors import MOST_ERRORS, STATUS_OF_CODE, error_response, unavailable
@@ -210,7 +210,8 @@ class BatchView(LimitedView):
             return error_response(
                 404, "unknown_batch", "No batch of this id was accepted in the last 31 days."
             )
-        return json_response(batch.report)
+        is_server = granted(request).scope == ApiKey.Scope.SECRET
+        return json_response(batch.report if is_server else batch.report_to_client)
 
 
 class PingView(APIView):

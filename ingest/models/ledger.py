@@ -105,7 +105,7 @@ class Batch(models.Model):
 
     @property
     def report(self) -> dict[str, Any]:
-        """What its client may know of it."""
+        """What the project's server may know of it."""
         report = {
             name: getattr(self, name)
             for name in ("batch_id", "state", "format", "received_at", "stored_at", *OUTCOMES)
@@ -113,6 +113,15 @@ class Batch(models.Model):
         if self.duplicate_of is not None:
             report["duplicate_of"] = self.duplicate_of
         return report
+
+    @property
+    def report_to_client(self) -> dict[str, Any]:
+        """The same for a client: what persons don't let be stored is no different from the rest.
+
+        Whoever has a publishable key may send in anybody's name, and would learn what they want.
+        """
+        report = self.report
+        return report | {"stored": report["stored"] + report["suppressed"], "suppressed": 0}
 
 
 class DeadBatch(Batch):

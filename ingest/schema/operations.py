@@ -149,7 +149,8 @@ SNAPSHOT = _sending(
 BATCH = operation(
     "Ingest",
     "Did it arrive?",
-    "What became of a batch and its events, for 31 days.",
+    "What became of a batch and its events, for 31 days. What persons don't let be stored is "
+    "`suppressed` for the secret key alone; else it counts as stored.",
     {**REFUSALS, 200: answers.REPORTED, 404: answers.UNKNOWN_BATCH},
     [
         {

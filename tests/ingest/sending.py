@@ -53,9 +53,9 @@ def accepted(answer: Answer) -> UUID:
 
 
 def status(service: Service, project: Project, batch_id: UUID | str) -> Answer:
-    """What `GET /v1/batches/{id}` says."""
+    """What `GET /v1/batches/{id}` says to the project's server."""
     return service.request(
-        "GET", f"/v1/batches/{batch_id}", headers={"X-API-Key": project.ingest_key}
+        "GET", f"/v1/batches/{batch_id}", headers={"X-API-Key": project.secret_key}
     )
 
 

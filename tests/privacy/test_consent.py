@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.test import Client
 
 from ingest import restrictions
-from ingest.models import Event, MetricPoint
+from ingest.models import OUTCOMES, Event, MetricPoint
 from ingest.models import Project as Row
 from ingest.records import CATEGORIES
 from privacy.models import ConsentChange
@@ -75,6 +75,24 @@ def test_refused_category_is_dropped_and_counted(service: Service, project: Proj
     assert accounting(service, project) | {"received": 4, "stored": 3, "suppressed": 1} == (
         accounting(service, project)
     )
+
+
+def test_what_somebody_refused_is_told_to_nobody_who_may_only_send(
+    service: Service, project: Project
+) -> None:
+    user, other = somebody(), somebody()
+    put(service, project, user, {"business": False})
+
+    def told(of: str) -> dict[str, Any]:
+        """What a publishable key is told of events that were sent in somebody's name."""
+        batch_id = send_both(service, project, of)["batch_id"]
+        key = {"X-API-Key": project.ingest_key}
+        report: dict[str, Any] = service.request("GET", f"/v1/batches/{batch_id}", headers=key).json
+        return {name: report[name] for name in report if name in OUTCOMES or name == "state"}
+
+    assert told(user) == told(other)
+    assert told(user)["stored"] == 2
+    assert stored(project, user) == ["one", "one"]
 
 
 def test_grant_is_taken_up_again(service: Service, project: Project) -> None:
