@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from telemetry_site.admin.entrance import LoginForm
 from telemetry_site.admin.queues import QueueAdmin
 from telemetry_site.admin.schedules import ScheduleAdmin
 from telemetry_site.checks import CHECKS, examine
@@ -17,6 +18,7 @@ from telemetry_site.pages import ModelAdmin
 
 __all__ = ["GroupAdmin", "QueueAdmin", "ScheduleAdmin", "UserAdmin", "first_page"]
 
+admin.site.login_form = LoginForm
 admin.site.unregister(User)
 admin.site.unregister(Group)
 

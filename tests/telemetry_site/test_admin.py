@@ -1,9 +1,11 @@
 """The admin as a whole: who sees which page, and that nothing comes from elsewhere."""
 
 import re
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.contrib.admin import site
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import BinaryField, Model
@@ -11,7 +13,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from telemetry_site.navigation import SIDEBAR, sidebar
-from tests.people import ROLES, logged_in
+from tests.people import ROLES, logged_in, person
 
 pytestmark = pytest.mark.usefixtures("service")
 
@@ -50,6 +52,27 @@ def test_nobody_sees_a_page_without_logging_in() -> None:
         answer = Client().get(reverse(f"admin:{name}_changelist"))
         assert answer.status_code == 302
         assert answer["Location"].startswith("/admin/login/")
+
+
+def test_who_guesses_passwords_is_stopped_even_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(settings.RATE_LIMITS, "auth.ip", "2/d")
+    user, right = person(), uuid4().hex
+    user.set_password(right)
+    user.save()
+    guessing, another = (f"2001:db8:{uuid4().hex[:4]}:{n}::1" for n in range(2))
+
+    def log_in(password: str, address: str) -> Any:
+        form = {"username": user.username, "password": password, "next": "/admin/"}
+        return Client().post("/admin/login/", form, REMOTE_ADDR=address)
+
+    for guess in ("one", "two"):
+        assert "Please enter the correct username" in log_in(guess, guessing).text
+    answer = log_in(right, guessing)
+    assert answer.status_code == 200
+    assert "too many attempts" in answer.text
+    assert log_in(right, another).status_code == 302
 
 
 def test_the_sidebar_shows_a_role_what_it_may_see() -> None:
