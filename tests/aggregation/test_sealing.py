@@ -1,7 +1,9 @@
 """Months whose raw data is gone: nobody is in them any more, and nothing changes."""
 
+import random
 import threading
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from aggregation import retention, rollups, sealing
 from aggregation.definitions import Bucket
 from aggregation.models import (
     Build,
+    Dimension,
     DirtyMark,
     EventDay,
     EventMonth,
@@ -23,10 +26,11 @@ from aggregation.models import (
     Policy,
     Seal,
 )
+from aggregation.queries.events import TOLD
 from ingest import partitions
 from telemetry_site.alone import alone_at
 from tests.aggregation.placing import DAY, put, rolled_up, sums
-from tests.aggregation.planting import answered
+from tests.aggregation.planting import Happened, answered, plant
 from tests.aggregation.rolling import HOUR, event, hashed
 from tests.harness import Project, Service
 from tests.ingest.traces import project_id
@@ -161,6 +165,36 @@ def test_what_is_withheld_is_the_same_afterwards(service: Service, project: Proj
     seal()
     assert told() == before
     assert of(EventDay, project, DAYS[1])["a"] == (0, 0, 0)
+    Policy.objects.create(project_id=project_id(project), threshold=2)
+    assert told() == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_new_is_told_afterwards(service: Service, project: Project, seed: int) -> None:
+    chance = random.Random(seed)
+    happened = []
+    for days, name in product((0, 3, 4, 9), "abcdefgh"):
+        for who in chance.sample(range(30), chance.choice((0, 1, 2, 3, 5, 6, 8, 12, 20))):
+            version = {"version": chance.choice("123")}
+            happened.append(Happened(MONTH + days * DAY, [who], name, version))
+    Dimension.objects.create(project_id=project_id(project), name="version", path="client_version")
+    plant(project, *happened)
+
+    def told() -> dict[tuple[str, str, str], list[Any]]:
+        """The numbers of each group that is told."""
+        asked = {"from_": MONTH, "to": MONTH + 20 * DAY}
+        return {
+            (group_by, interval, group["value"]): [group[name] for name in TOLD]
+            for group_by, interval in product(("", "event", "version"), ("month", "day"))
+            for group in answered(
+                service, project, "events", group_by=group_by, interval=interval, **asked
+            )["groups"]
+        }
+
+    before = told()
+    sealed = Seal.objects.create(project_id=project_id(project), kind="events", month=MONTH)
+    for _ in sealing.wipe(sealed):
+        assert told() == before
     Policy.objects.create(project_id=project_id(project), threshold=2)
     assert told() == before
 
