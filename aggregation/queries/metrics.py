@@ -202,7 +202,18 @@ def _series(
         if series in above or people[own].any():
             pairs = zip(buckets[own].tolist(), people[own].tolist(), strict=True)
             found.people[row] = above.get(series, {}) | {question.span.made_of: [*pairs]}
+            if OTHER in tags[row]:
+                found.people[row] = _of_one(found.people[row])
     return found
+
+
+def _of_one(people: People) -> People:
+    """As if they were one person's, and so withheld: a day's rarest series are series of their own
+    in its hours, where some are released and others aren't; the rest of the day would be theirs."""
+    return {
+        level: [(bucket, min(number, 1)) for bucket, number in cells]
+        for level, cells in people.items()
+    }
 
 
 def _between(

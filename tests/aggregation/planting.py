@@ -120,6 +120,7 @@ def plant_points(project: Project, *measured: Measured) -> None:
             buckets[starting(level, one.at)].follow(one.of, one.series, one.tally)
         table: Any = TABLES[Kind.POINTS, level]
         for start, tallies in _with_a_table(level, buckets):
+            tallies.fold()
             rows = tallies.rows(Bucket(level, start, pk, Kind.POINTS))
             table.objects.bulk_create(rows, batch_size=500)
 

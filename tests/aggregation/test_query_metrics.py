@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aggregation import metric_rollups
 from aggregation.models import Policy
 from tests.aggregation.planting import (
     DAY,
@@ -220,6 +221,42 @@ def test_an_hour_is_not_what_a_day_leaves_of_the_others(service: Service, projec
     answer = answered(service, project, "metrics", interval="hour", **span)
     assert values(answer) == {None: [None, 40, None, 240]}
     assert values(answered(service, project, "metrics", **span)) == {None: [3 + 40 + 32 + 240]}
+
+
+def test_a_days_rarest_are_not_what_its_hours_leave_of_them(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each hour has few series, and the day too many: y and x are counted together there."""
+    monkeypatch.setattr(metric_rollups, "MOST_SERIES", 2)
+    start = today(2)
+    plant_points(
+        project,
+        Measured(start, [1.0] * 10, tags={"os": "a"}, people=range(10)),
+        Measured(start, [2.0] * 8, tags={"os": "b"}, people=range(8)),
+        Measured(start + HOUR, [3.0] * 6, tags={"os": "y"}, people=range(6)),
+        Measured(start + 2 * HOUR, [1234.5], tags={"os": "x"}, people=[42]),
+    )
+    asked = {"name": "m", "agg": "sum", "from_": start, "to": start + DAY}
+
+    def told(interval: str) -> dict[Any, float]:
+        answer = answered(service, project, "metrics", group_by="os", interval=interval, **asked)
+        return {value: sum(filter(None, line)) for value, line in values(answer).items()}
+
+    assert told("hour") == {"a": 10, "b": 16, "y": 18}
+    for interval in ("day", "month"):
+        assert told(interval) == {"a": 10, "b": 16}
+    (group,) = answered(service, project, "metrics", **asked)["groups"]
+    assert (group["values"], group["withheld"]) == ([26], [1])
+
+
+def test_machines_rarest_are_told(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metric_rollups, "MOST_SERIES", 1)
+    start = today(2)
+    plant_points(project, *(Measured(start, [2.0] * n, f"n{n}") for n in (1, 2, 3)))
+    answer = answered(service, project, "metrics", name="m", agg="sum", from_=start, to=start + DAY)
+    assert values(answer) == {None: [12]}
 
 
 def test_a_month_without_people_is_a_machines(service: Service, project: Project) -> None:
