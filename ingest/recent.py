@@ -74,12 +74,8 @@ def arrivals(asked: Asked) -> Arrivals:
         ]  # fmt: skip
         rows = _rows(model, stored, asked)
         complete = complete and rows is not None
-        hidden = restrictions.suppressed(
-            asked.project, {bytes(row.subject) for row in rows or () if row.subject is not None}
-        )
-        for row in rows or ():
-            if row.subject is None or bytes(row.subject) not in hidden:
-                latest[row.batch_id].rows.append(row)
+        for row in restrictions.shown(asked.project, rows or []):
+            latest[row.batch_id].rows.append(row)
     return Arrivals([one for one in _in_order(batches, latest) if _is_shown(one, asked)], complete)
 
 

@@ -5,15 +5,19 @@ An erasure commits its restriction, and then waits for all storing that began be
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from ingest.copying import Row, Waiting
+from ingest.models import Event, MetricPoint
 from ingest.prepared import execute
-from ingest.records import StoredRecord
+from ingest.records import StoredPoint, StoredRecord
 from privacy.consent import Restriction
 
 # Advisory locks of this kind, one a project: storing shares it, an erasure has it for a moment.
 _STORING = 0x73746F72  # "stor"
+
+_Item = TypeVar("_Item", bound=Event | MetricPoint | StoredRecord | StoredPoint)
 
 
 def leave_out(rows: list[Row]) -> tuple[list[Row], dict[Waiting, int]]:
@@ -40,10 +44,45 @@ def leave_out(rows: list[Row]) -> tuple[list[Row], dict[Waiting, int]]:
     return kept, {batch: len(positions) for batch, positions in left_out.items()}
 
 
-def suppressed(project_id: int, subjects: Iterable[bytes]) -> set[bytes]:
-    """Of these persons those who asked for erasure: what is still there is shown to nobody."""
+def shown(project_id: int, items: Sequence[_Item]) -> list[_Item]:
+    """What may be shown of these items: nothing of who asked for erasure, what a session of theirs
+    sent without a name among it, since that is erased with them."""
+    subjects = {bytes(item.subject) for item in items if item.subject is not None}
     found = _found({(project_id, subject) for subject in subjects})
-    return {subject for (_, subject), held in found.items() if held.suppressed}
+    gone = {subject for (_, subject), held in found.items() if held.suppressed}
+    sessions = {one for item in items if item.subject is None and (one := _session_of(item))}
+    theirs = _sessions_of_suppressed(project_id, sessions) if sessions else set()
+    theirs |= {
+        one
+        for item in items
+        if item.subject is not None and bytes(item.subject) in gone and (one := _session_of(item))
+    }
+    return [
+        item
+        for item in items
+        if (bytes(item.subject) not in gone if item.subject else _session_of(item) not in theirs)
+    ]
+
+
+def _session_of(item: Event | MetricPoint | StoredRecord | StoredPoint) -> bytes | None:
+    session = item.session if isinstance(item, Event | StoredRecord) else None
+    return bytes(session) if session is not None else None
+
+
+def _sessions_of_suppressed(project_id: int, sessions: set[bytes]) -> set[bytes]:
+    """Those of these sessions that somebody used who asked for erasure.
+
+    Index: ingest_event_session.
+    """
+    found = execute(
+        """
+        SELECT DISTINCT event.session FROM ingest_event AS event
+        JOIN privacy_personrestriction AS held USING (project_id, subject)
+        WHERE project_id = %s AND event.session = ANY(%s) AND held.suppressed
+        """,
+        [project_id, [*sessions]],
+    )
+    return {bytes(session) for (session,) in found}
 
 
 def await_storing(project_id: int) -> None:

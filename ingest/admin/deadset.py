@@ -363,9 +363,7 @@ def _payload(batch: Batch) -> dict[str, Any]:
         records = unpack(bytes(batch.payload or b""))
     except UNREADABLE as error:
         return {"unreadable": str(error)}
-    people = {record.subject for record in records if record.subject is not None}
-    hidden = restrictions.suppressed(batch.project_id, people)
-    shown = [record for record in records if record.subject not in hidden]
+    shown = restrictions.shown(batch.project_id, records)
     return {
         "events": [_shown(record) for record in shown[:EVENTS_SHOWN]],
         "more": max(0, len(shown) - EVENTS_SHOWN),

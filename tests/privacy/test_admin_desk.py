@@ -5,16 +5,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from ingest.models import Batch
+from ingest.payloads import pack
 from privacy import audit, restrictions
 from privacy.models import AuditEntry, DeletionRequest
+from privacy.subjects import Pseudonyms
 from tests.harness import Project, Service
 from tests.ingest.sending import accepted, batch, event, send, settled
 from tests.ingest.traces import project_id, traces
+from tests.ingest.waiting import record
 from tests.people import logged_in
 from tests.privacy.asking import ask, pseudonym, somebody, subject_token
 
@@ -212,6 +216,41 @@ def test_what_is_shown_of_recent_events_leaves_out_who_asked_for_erasure(
     page = officer.get(address).text
     assert "of-the-erased" not in page
     assert "of-another" in page
+
+
+def test_what_their_session_sent_without_a_name_is_left_out_too(
+    service: Service, project: Project, officer: Client
+) -> None:
+    people = {"erased": somebody(), "another": somebody()}
+
+    def sends(*events: dict[str, Any]) -> Batch:
+        sent = batch(*events)
+        assert send(service, project, sent, path="/v1/submit").status == 200
+        settled(service, project, sent["batch_id"])
+        return Batch.objects.get(project_id=project_id(project), batch_id=sent["batch_id"])
+
+    for name, who in people.items():
+        named = event(f"named-{name}", user_id=who, session_id=f"of {who}")
+        unnamed = event(f"beside-{name}", user_id=None, session_id=f"of {who}")
+        sends(named, unnamed)
+        last = sends({**unnamed, "event": f"alone-{name}"})
+    sessions = [Pseudonyms(settings.PEPPER, project_id(project)).session(f"of {who}")
+                for who in people.values()]  # fmt: skip
+    dead = [record(n, name=f"dead-{n}", session=session) for n, session in enumerate(sessions)]
+    Batch.objects.filter(pk=last.pk).update(state="dead", dead=2, payload=pack(dead))
+
+    def shown() -> set[str]:
+        pages = (
+            officer.get(f"/admin/ingest/event/?project={project_id(project)}").text
+            + officer.get(reverse("admin:ingest_deadbatch_change", args=[last.key])).text
+        )
+        return set(re.findall(r"(?:named|beside|alone|dead)-(?:erased|another|0|1)", pages))
+
+    before = shown()
+    assert before >= {"named-erased", "beside-erased", "alone-erased", "dead-0"}
+    ask(service, "delete", project.secret_key, {"user_id": people["erased"]})
+    assert shown() == {name for name in before if not name.endswith(("-erased", "-0"))}
+    Batch.objects.filter(pk=last.pk).update(state="discarded", payload=None)
 
 
 def test_looks_at_events_and_payloads_are_in_the_audit_log(
