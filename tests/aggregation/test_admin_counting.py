@@ -167,39 +167,46 @@ def recorded(project: Project) -> list[tuple[str, Any]]:
     return list(found.values_list("action", "details"))
 
 
+def test_an_operator_leaves_how_persons_are_protected(project: Project, operator: Client) -> None:
+    save(operator, project, mode="private", daily_epsilon=5, most_events=7, event_days=30)
+    policy = Policy.objects.get(pk=project_id(project))
+    assert (policy.mode, policy.daily_epsilon, policy.most_events) == ("threshold", 1, 20)
+    assert policy.event_days == 30
+
+
 def test_private_mode_begins_with_the_next_day_and_is_on_record(
-    project: Project, operator: Client
+    project: Project, officer: Client
 ) -> None:
-    save(operator, project, mode="private", daily_epsilon="0.5", lifetime_epsilon=100)
+    save(officer, project, mode="private", daily_epsilon="0.5", lifetime_epsilon=100)
     policy = Policy.objects.get(pk=project_id(project))
     assert (policy.mode, policy.private_from) == ("private", day(-1))
     assert recorded(project) == [("mode.changed", {"before": "threshold", "after": "private"})]
-    save(operator, project, mode="private", daily_epsilon="0.5", lifetime_epsilon=100)
+    save(officer, project, mode="private", daily_epsilon="0.5", lifetime_epsilon=100)
     assert len(recorded(project)) == 1
-    page = operator.get(page_of(project)).text
+    page = officer.get(page_of(project)).text
     assert "± 300 events, ± 30 people" in page
     assert "0.00 of 100.00" in page
     assert "enough for 200 more" in page
-    assert "private" in operator.get(LIST, {"q": project.project}).text
+    assert "private" in officer.get(LIST, {"q": project.project}).text
 
 
-def test_the_budget_that_is_raised_is_on_record(project: Project, operator: Client) -> None:
+def test_the_budget_that_is_raised_is_on_record(project: Project, officer: Client) -> None:
     for daily, lifetime in ((1, 365), (2, 365), (1, 400), ("0.5", 300)):
-        save(operator, project, daily_epsilon=daily, lifetime_epsilon=lifetime)
+        save(officer, project, daily_epsilon=daily, lifetime_epsilon=lifetime)
     assert recorded(project) == [
         ("epsilon.raised", {"budget": "daily", "before": "1.00", "after": "2.00"}),
         ("epsilon.raised", {"budget": "lifetime", "before": "365.00", "after": "400.00"}),
     ]
 
 
-def test_a_project_may_go_back_until_a_day_is_released(project: Project, operator: Client) -> None:
-    save(operator, project, mode="private")
-    save(operator, project)
+def test_a_project_may_go_back_until_a_day_is_released(project: Project, officer: Client) -> None:
+    save(officer, project, mode="private")
+    save(officer, project)
     policy = Policy.objects.get(pk=project_id(project))
     assert policy.mode == "threshold"
-    save(operator, project, mode="private")
+    save(officer, project, mode="private")
     released(project, day(), 10, 3)
-    answer = save(operator, project)
+    answer = save(officer, project)
     assert "stays private" in answer.text
     policy.refresh_from_db()
     assert policy.mode == "private"
@@ -207,10 +214,10 @@ def test_a_project_may_go_back_until_a_day_is_released(project: Project, operato
 
 
 def test_private_mode_begins_anew_with_the_day_after_it_is_chosen_again(
-    project: Project, operator: Client
+    project: Project, officer: Client
 ) -> None:
     Policy.objects.create(project_id=project_id(project), private_from=day(20))
-    save(operator, project, mode="private")
+    save(officer, project, mode="private")
     assert Policy.objects.get(pk=project_id(project)).private_from == day(-1)
 
 
@@ -227,11 +234,11 @@ def test_private_mode_begins_anew_with_the_day_after_it_is_chosen_again(
     ],
 )
 def test_terms_that_can_not_hold_are_refused_with_a_sentence(
-    project: Project, operator: Client, policy: dict[str, Any], sentence: str
+    project: Project, service: Service, policy: dict[str, Any], sentence: str
 ) -> None:
     spent(project, since=10)
     for ago in range(2, 10):
         released(project, day(ago), 10, 3)
-    answer = save(operator, project, mode="private", **policy)
+    answer = save(logged_in("admin"), project, mode="private", **policy)
     assert sentence in answer.text
     assert Policy.objects.get(pk=project_id(project)).lifetime_epsilon == Decimal("0.5")

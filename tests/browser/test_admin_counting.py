@@ -20,7 +20,7 @@ def address(project: Project) -> str:
 def test_a_dimension_is_added_and_one_that_tells_persons_apart_refused(
     service: Service, address: str, open_admin: Open
 ) -> None:
-    page = open_admin("operator")
+    page = open_admin("admin")
     page.goto(address)
     page.get_by_text("Add another Dimension").click()
     page.locator("#id_dimensions-0-name").fill("plugin")
@@ -59,7 +59,7 @@ def test_a_dimension_is_taken_away(
 def test_a_policy_out_of_bounds_is_refused_beside_its_field(
     service: Service, address: str, open_admin: Open
 ) -> None:
-    page = open_admin("operator")
+    page = open_admin("privacy officer")
     page.goto(address)
     page.locator("#id_policy-0-threshold").fill("1001")
     # What the browser would have said itself is for the server to say.
