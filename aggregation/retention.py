@@ -70,7 +70,7 @@ def apply() -> Iterator[str]:
     """Delete and seal what is to be; yields after each transaction, what it did."""
     for policy in _shorter():
         for kind in Kind:
-            yield from _expire(policy, kind)
+            yield from expire(policy, kind)
     for kind in Kind:
         yield from _delete_days(kind)
     for seal in _sealable():
@@ -110,7 +110,9 @@ def _shorter() -> list[Policy]:
     ]
 
 
-def _expire(policy: Policy, kind: Kind) -> Iterator[str]:
+def expire(policy: Policy, kind: Kind) -> Iterator[str]:
+    """Delete what a project doesn't keep of its raw data, as far as it is rolled up; yields after
+    each transaction, what it did."""
     table = RAW[kind]
     days = partitions.days_there(table)
     for day in days:

@@ -20,7 +20,7 @@ from ingest import erasing
 from ingest.erasing import Person
 from ingest.models import MetricPoint
 from privacy import restrictions
-from privacy.models import PersonRestriction
+from tests.aggregation.expiring import Kept
 from tests.aggregation.rolling import HOUR, hashed, hour, point, roll_up, rolling, store
 from tests.harness import Project
 from tests.ingest.traces import project_id
@@ -448,6 +448,7 @@ STEPS = some.one_of(
     some.tuples(some.just("suppress"), some.integers(1, 3)),
     some.tuples(some.just("erase"), some.integers(1, 3)),
     some.tuples(some.just("roll up"), some.sampled_from([*Level])),
+    some.tuples(some.just("keep"), some.integers(0, 3)),
 )
 
 
@@ -461,10 +462,12 @@ def test_each_level_is_what_adding_up_again_says(
 ) -> None:
     with rolling(), pytest.MonkeyPatch.context() as patched:
         patched.setattr(metric_rollups, "SLICE_SAMPLES", most)
-        pk = project_id(project)
+        pk, kept = project_id(project), Kept(project, Kind.POINTS)
         for step, what in steps:
             if step == "store":
                 store(project, *what)
+            elif step == "keep":
+                kept.expire(what)
             elif step == "roll up":
                 roll_up(what)
             else:
@@ -474,7 +477,7 @@ def test_each_level_is_what_adding_up_again_says(
         roll_up()
         assert not DirtyMark.objects.filter(project_id=pk).exists()
         for level in Level:
-            expected = added_up_again(project, level)
+            expected = by_series(kept.rows(gone=True), level)
             found = {
                 key(row, row.bucket): row
                 for row in rows(project, definitions.TABLES[Kind.POINTS, level])
@@ -488,16 +491,11 @@ def key(one: Any, bucket: datetime) -> tuple[Any, ...]:
     return bucket, one.name, one.kind, one.cumulative, one.node, str(one.tags)
 
 
-def added_up_again(project: Project, level: Level) -> dict[tuple[Any, ...], list[MetricPoint]]:
-    """What is stored and counts, by bucket and series, in order."""
-    pk = project_id(project)
-    gone = PersonRestriction.objects.filter(project_id=pk, suppressed=True)
-    nobody = {bytes(subject) for subject in gone.values_list("subject", flat=True)}
+def by_series(points: list[MetricPoint], level: Level) -> dict[tuple[Any, ...], list[MetricPoint]]:
+    """Points by bucket and series, in their order."""
     found: dict[tuple[Any, ...], list[MetricPoint]] = defaultdict(list)
-    points = MetricPoint.objects.filter(project_id=pk)
-    for one in points.order_by("occurred_at", "batch_id", "position", "part"):
-        if one.subject is None or bytes(one.subject) not in nobody:
-            found[key(one, definitions.starting(level, one.occurred_at))].append(one)
+    for one in points:
+        found[key(one, definitions.starting(level, one.occurred_at))].append(one)
     return found
 
 

@@ -16,7 +16,7 @@ from ingest import erasing
 from ingest.erasing import Person
 from ingest.models import Event
 from privacy import restrictions
-from privacy.models import PersonRestriction
+from tests.aggregation.expiring import Kept
 from tests.aggregation.rolling import counts, event, hashed, hour, roll_up, rolling, store
 from tests.harness import Project
 from tests.ingest.traces import project_id
@@ -43,6 +43,8 @@ STEPS = some.one_of(
     some.tuples(some.just("erase"), some.integers(1, 4)),
     some.tuples(some.just("roll up"), some.sampled_from([*Level])),
     some.tuples(some.just("die"), some.sampled_from([*Level])),
+    some.tuples(some.just("keep"), some.integers(0, 2)),
+    some.tuples(some.just("die while keeping"), some.integers(0, 2)),
 )
 
 
@@ -55,22 +57,25 @@ def test_each_level_is_what_counting_again_says(
     project: Project, steps: list[tuple[str, Any]]
 ) -> None:
     with rolling():
-        pk = project_id(project)
+        pk, kept = project_id(project), Kept(project, Kind.EVENTS)
         Dimension.objects.create(project_id=pk, name="version", path="client_version", event="a")
         for step, what in steps:
-            take(project, step, what)
+            take(project, kept, step, what)
         roll_up()
         assert not DirtyMark.objects.filter(project_id=pk).exists()
+        # Whatever a worker that died has left of it.
+        kept.expire(40)
         for level in Level:
             table = definitions.TABLES[Kind.EVENTS, level]
-            expected = counted_again(project, level)
+            # Hours go with their events.
+            expected = counted_again(kept.rows(gone=level > Level.HOUR), level)
             assert {
                 start: counts(project, table, bucket=start)
                 for start in table.objects.filter(project_id=pk).values_list("bucket", flat=True)
             } == expected
 
 
-def take(project: Project, step: str, what: Any) -> None:
+def take(project: Project, kept: Kept, step: str, what: Any) -> None:
     pk = project_id(project)
     if step == "store":
         store(project, *what)
@@ -84,6 +89,10 @@ def take(project: Project, step: str, what: Any) -> None:
             pass
     elif step == "roll up":
         roll_up(what)
+    elif step == "keep":
+        kept.expire(what)
+    elif step == "die while keeping":
+        kept.expire(what, die=True)
     else:
         die_while_rolling_up(what)
 
@@ -103,15 +112,10 @@ def die_while_rolling_up(level: Level) -> None:
         rollups.roll_up([level], 60)
 
 
-def counted_again(project: Project, level: Level) -> dict[datetime, Any]:
-    """Count, people and sessions by bucket, dimension and value, from what is stored."""
-    pk = project_id(project)
-    gone = PersonRestriction.objects.filter(project_id=pk, suppressed=True)
-    nobody = {bytes(subject) for subject in gone.values_list("subject", flat=True)}
+def counted_again(rows: list[Any], level: Level) -> dict[datetime, Any]:
+    """Count, people and sessions by bucket, dimension and value, of what was stored."""
     found: Any = defaultdict(lambda: defaultdict(lambda: (0, set(), set())))
-    for one in Event.objects.filter(project_id=pk):
-        if one.subject is not None and bytes(one.subject) in nobody:
-            continue
+    for one in rows:
         bucket = found[definitions.starting(level, one.occurred_at)]
         for key in keys(one):
             count, people, sessions = bucket[key]
