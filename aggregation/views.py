@@ -12,8 +12,8 @@ from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.request import Request
 
-from aggregation import schema
 from aggregation.queries import accounting, events, metrics, nodes, parameters
+from aggregation.schema import operations
 from aggregation.spreadsheets import csv_response
 from ingest.authentication import MayQuery, granted
 from ingest.endpoints import LimitedView
@@ -36,7 +36,7 @@ class AccountingView(QueryView):
     `to` defaults to now and `from` to a day before it.
     """
 
-    operation = schema.ACCOUNTING
+    operation = operations.ACCOUNTING
 
     def get(self, request: Request) -> HttpResponse:
         end = _moment(request, "to") or timezone.now()
@@ -51,7 +51,7 @@ class AccountingView(QueryView):
 class EventsView(QueryView):
     """`GET /v1/query/events`: events, people and sessions over time."""
 
-    operation = schema.EVENTS
+    operation = operations.EVENTS
 
     def get(self, request: Request) -> HttpResponse:
         question = parameters.events(request.query_params, granted(request).project_id)
@@ -62,7 +62,7 @@ class EventsView(QueryView):
 class DailyView(QueryView):
     """`GET /v1/query/daily`: events, users and bytes by day, the latest first."""
 
-    operation = schema.DAILY
+    operation = operations.DAILY
 
     def get(self, request: Request) -> HttpResponse:
         question = parameters.daily(request.query_params, granted(request).project_id)
@@ -73,7 +73,7 @@ class DailyView(QueryView):
 class MetricsView(QueryView):
     """`GET /v1/query/metrics`: a metric over time."""
 
-    operation = schema.METRICS
+    operation = operations.METRICS
 
     def get(self, request: Request) -> HttpResponse:
         question = parameters.metrics(request.query_params, granted(request).project_id)
@@ -84,7 +84,7 @@ class MetricsView(QueryView):
 class NodesView(QueryView):
     """`GET /v1/query/nodes`: the latest snapshot of each node."""
 
-    operation = schema.NODES
+    operation = operations.NODES
 
     def get(self, request: Request) -> HttpResponse:
         parameters.nodes(request.query_params)
