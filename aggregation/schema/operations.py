@@ -76,9 +76,9 @@ EVENTS = operation(
     "How many events, of how many people?",
     "Over time: of all events, of those of one name, or by their names or a dimension that the "
     "project declares. Times are widened to whole buckets; buckets without an event are 0. People "
-    "and sessions are distinct ones of each bucket (1.4 % of error at most; exact while few), so "
-    "they don't add up to those of a longer one; of a zone's day with something withheld there "
-    "are none. In private mode there are days and months of UTC, of all events and by name.",
+    "and sessions are distinct ones of each bucket (estimates, as a rule 1.6 % off; exact while "
+    "few), so they don't add up to those of a longer one; of a zone's day with something withheld "
+    "there are none. In private mode there are days and months of UTC, of all events and by name.",
     {
         **REFUSALS,
         200: numbers(
