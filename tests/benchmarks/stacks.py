@@ -51,6 +51,9 @@ class Stack(Service):
             print(f"{self.title} said:", *told[-_LINES_SHOWN:], sep="\n    ", flush=True)
         self.remove()
 
+    def begin(self) -> None:
+        """Do what isn't to be charged to what is measured next."""
+
     def usage(self) -> cpu.Usage:
         """CPU seconds so far, by group."""
         return cpu.usage(self.parents)
@@ -67,7 +70,7 @@ class Stack(Service):
 
 
 class Ours(Stack):
-    """The service, with one project."""
+    """The service, with a project of its own for each measurement."""
 
     title = "ours"
     table = TABLES[EVENTS]
@@ -79,6 +82,13 @@ class Ours(Stack):
         super().start()
         self.target = Target(self.port, EVENTS, self.create_project("Bench").ingest_key)
         return self
+
+    def begin(self) -> None:
+        """Count what was stored before, and let what comes be another project's: each time an hour
+        is counted anew all of its events are, also those of the measurements before."""
+        self.manage("rollup")
+        name = f"Bench {time.time_ns()}"
+        self.target = replace(self.target, key=self.create_project(name).ingest_key)
 
     def aim(self, path: str) -> None:
         """Measure another endpoint from now on."""

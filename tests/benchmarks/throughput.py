@@ -34,6 +34,7 @@ def run(stack: Stack, requests: int, events: int, seed: int, rows: int | None = 
 
     `events` are what a request is said to hold; of a snapshot that is one, of many rows.
     """
+    stack.begin()
     generator = Generator(Plan(stack.target, requests, events, seed, _LONGEST_SECONDS))
     with stack.superuser() as connection:
         expected = stack.events(connection) + requests * (rows or events)
