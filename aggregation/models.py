@@ -200,7 +200,10 @@ class Policy(models.Model):
             released = ReleasedDay.objects.filter(project_id=self.pk).exists()
             if self.mode == Mode.PRIVATE:
                 wrong = self._broken_terms()
-                if before is None or before.mode != Mode.PRIVATE:
+                if before is not None and before.mode == Mode.PRIVATE:
+                    # Somebody may have chosen it since this was read: that says since when.
+                    self.private_from = before.private_from
+                else:
                     self.private_from = timezone.now().date() + timedelta(days=1)
             elif released:
                 wrong["mode"] = (

@@ -7,7 +7,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from aggregation.models import Dimension, Policy
+from aggregation.models import Dimension, Mode, Policy
 from privacy.models import AuditEntry
 from tests.aggregation.releasing import day, released, spent
 from tests.harness import Project, Service
@@ -219,6 +219,17 @@ def test_private_mode_begins_anew_with_the_day_after_it_is_chosen_again(
     Policy.objects.create(project_id=project_id(project), private_from=day(20))
     save(officer, project, mode="private")
     assert Policy.objects.get(pk=project_id(project)).private_from == day(-1)
+
+
+def test_two_who_choose_private_mode_at_once_agree_since_when(
+    project: Project, service: Service
+) -> None:
+    policy = Policy.objects.create(project_id=project_id(project), private_from=day(20))
+    read_before = Policy.objects.get(pk=policy.pk)
+    Policy.objects.filter(pk=policy.pk).update(mode=Mode.PRIVATE, private_from=day(-1))
+    read_before.mode = Mode.PRIVATE
+    read_before.full_clean()
+    assert read_before.private_from == day(-1), "not a day that was seen without noise"
 
 
 @pytest.mark.parametrize(
