@@ -38,11 +38,11 @@ def latest(project_id: int) -> Nodes:
     return Nodes(reach, [nodes[node] for node in sorted(nodes)])
 
 
-# Of a bucket that has somebody's measurements nothing is told.
+# Of a bucket that has somebody's measurements nothing is told, nor of what sealing left of it.
 _OF_LEVEL: LiteralString = """
     SELECT node, name, last_at, last FROM {table}
     WHERE project_id = %(project)s AND name ^@ %(prefix)s AND bucket >= {since}
-        AND kind = 'gauge' AND people = 0 AND node IS NOT NULL
+        AND kind = 'gauge' AND people = 0 AND node IS NOT NULL AND last IS NOT NULL
 """
 _LATEST: LiteralString = """
     SELECT DISTINCT ON (last_at, node, name) node, last_at, name, last FROM ({}) AS bucket

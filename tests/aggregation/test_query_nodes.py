@@ -1,7 +1,22 @@
 """`GET /v1/query/nodes`: the latest snapshot of each node."""
 
-from tests.aggregation.planting import DAY, HOUR, Measured, answered, ask, plant_points, today
+import pytest
+
+from aggregation import sealing
+from aggregation.models import Kind, Level, Seal
+from aggregation.queries import nodes
+from tests.aggregation.planting import (
+    DAY,
+    HOUR,
+    Measured,
+    answered,
+    ask,
+    month,
+    plant_points,
+    today,
+)
 from tests.harness import Project, Service
+from tests.ingest.traces import project_id
 
 
 def gauge(field: str, node: str, value: float, ago: int = 1) -> Measured:
@@ -39,6 +54,21 @@ def test_what_somebody_is_named_in_is_not_a_nodes(service: Service, project: Pro
     assert answered(service, project, "nodes")["nodes"] == []
 
 
+def test_what_sealing_left_of_somebodys_is_no_snapshot(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(nodes._LOOKED_AT, Level.DAY, 100 * DAY)
+    start = month()
+    plant_points(
+        project,
+        Measured(start, [1], "a", people=range(6), name="node.cpu_percent"),
+        Measured(start + DAY, [1], "a", people=range(2), name="node.cpu_percent"),
+    )
+    seal = Seal.objects.create(project_id=project_id(project), kind=Kind.POINTS, month=start)
+    list(sealing.wipe(seal))
+    assert nodes.latest(project_id(project)).snapshots == []
+
+
 def test_nodes_as_csv_have_a_column_a_field(service: Service, project: Project) -> None:
     plant_points(project, gauge("cpu_percent", "=b", 1), gauge("load_avg_1m", "a", 2.5))
     answer = ask(service, project, "nodes", format="csv")
@@ -54,7 +84,6 @@ def test_nodes_as_csv_have_a_column_a_field(service: Service, project: Project) 
 def test_nodes_of_other_hours_of_today(service: Service, project: Project) -> None:
     """A day's rollup may be behind its hours."""
     from aggregation.models import MetricDay, MetricMonth
-    from tests.ingest.traces import project_id
 
     plant_points(project, Measured(today() + 0 * HOUR, [1], "a", name="node.x"))
     plant_points(project, Measured(today() - 40 * DAY, [1], "old", name="node.x"))
