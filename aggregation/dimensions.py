@@ -1,4 +1,4 @@
-"""Which properties a project's events may be counted by. Pure.
+"""Which properties a project's events, and which tags its measurements, may be counted by. Pure.
 
 A property that tells persons, devices or sessions apart has as many values as there are of those:
 counted by it, each is a group of its own, under a name that leads to somebody.
@@ -6,6 +6,7 @@ counted by it, each is a group of its own, under a name that leads to somebody.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from privacy.names import SPELT
 
@@ -46,7 +47,7 @@ def check(path: str) -> None:
             "Each name between the dots of a path must have a character, and no blank around it."
         )
     for part in parts:
-        if word := _telling(part):
+        if word := telling(part):
             raise InvalidPath(
                 f"“{part}” can't be counted by: by its name ({word}) it tells persons, devices or "
                 "sessions apart, and each would be a group of its own. Choose a property that many "
@@ -65,9 +66,12 @@ def overlapping(dimensions: Iterable[tuple[str, str]]) -> str | None:
     return next((path for path, event in sorted(given) if event and path in everywhere), None)
 
 
-def _telling(part: str) -> str:
-    """The word of a name that says so; empty where none does."""
-    for word in _WORD.findall(part):
+# Clients choose names of tags: what is remembered of them is bounded.
+@lru_cache(maxsize=4096)
+def telling(name: str) -> str:
+    """The word of a property's or tag's name that says that it tells persons, devices or sessions
+    apart; empty where none does."""
+    for word in _WORD.findall(name):
         if word.lower() in _TELLING:
             return str(word)
-    return part if _NAMES.search(part) else ""
+    return name if _NAMES.search(name) else ""

@@ -20,7 +20,7 @@ from typing import Any, LiteralString, NamedTuple, TypeVar
 import numpy as np
 from psycopg import sql
 
-from aggregation import slices
+from aggregation import dimensions, slices
 from aggregation.definitions import OTHER, TABLES, Bucket, below
 from aggregation.models import MetricBucket
 from aggregation.quantiles import Quantiles, counted, unpacked
@@ -276,7 +276,7 @@ class _Slice:
     @property
     def tally(self) -> Tally:
         """What it adds up to, but for quantiles."""
-        tally = Tally(self.node, json.loads(self.tags), count=self.count)
+        tally = Tally(self.node, _kept(json.loads(self.tags)), count=self.count)
         tally.people.add(self.people or b"")
         values: Sequence[float] = _numbers("d", self.values)
         if self.cumulative or self.kind == "gauge":
@@ -293,6 +293,12 @@ class _Slice:
         elif self.kind == "summary":
             tally.min, tally.max = self.min, self.max
         return tally
+
+
+def _kept(tags: dict[str, Any]) -> dict[str, Any]:
+    """Tags without those that tell persons apart, whether a point names its person or not: what
+    such a tag says would stay with the counts, where no erasure finds it. The series stay apart."""
+    return {name: value for name, value in tags.items() if not dimensions.telling(name)}
 
 
 def _add(tallies: Tallies, found: list[_Slice]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 from django.utils import timezone
 from psycopg import sql
 
+from aggregation import dimensions
 from aggregation.definitions import OTHER, TABLES
 from aggregation.models import Kind, Level
 from aggregation.queries import reading, standing
@@ -44,7 +45,8 @@ class Names:
     def groupings(self, name: str) -> list[str]:
         """By what the series of a metric can be grouped: their tags, and `node` where they have
         one."""
-        return sorted({tag for (tag,) in self._rows(_GROUPINGS, name=name)} - {OTHER})
+        tags = {tag for (tag,) in self._rows(_GROUPINGS, name=name)} - {OTHER}
+        return sorted(tag for tag in tags if not dimensions.telling(tag))
 
     def _rows(self, statement: LiteralString, **given: Any) -> list[tuple[Any, ...]]:
         parameters = {"project": self.project_id, "threshold": self.threshold, **given}

@@ -1,7 +1,7 @@
 """What is asked: a query string, read into a question; refused with the parameter that is wrong."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -14,7 +14,7 @@ from django.http import QueryDict
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
-from aggregation import retention
+from aggregation import dimensions, retention
 from aggregation.definitions import ALL, EVENT
 from aggregation.models import Dimension, Kind, Level
 from aggregation.queries import pages, spans
@@ -106,9 +106,22 @@ def metrics(query: QueryDict, project_id: int) -> MetricQuestion:
     aggregate = given.one_of("agg", AGGREGATES, "avg")
     group_by = given.text("group_by")
     span, tags, node = given.span(Kind.POINTS), given.tags(), given.text("node") or None
+    _check_tags("group_by", [group_by])
+    _check_tags("tags", tags)
     mark = mark_of(project_id, span, name, aggregate, sorted(tags.items()), node, group_by)
     page = given.page(mark, len(span.starts), MOST_NUMBERS)
     return MetricQuestion(project_id, span, page, mark, name, aggregate, tags, node, group_by)
+
+
+def _check_tags(field: str, names: Iterable[str]) -> None:
+    """Refuse tags that tell persons apart: no count has them."""
+    for name in names:
+        if word := dimensions.telling(name):
+            refuse(
+                field,
+                f"must not name a tag that by its name ({word}) tells persons, devices or sessions "
+                "apart: measurements aren't counted by these. A machine is named by its node",
+            )
 
 
 def nodes(query: QueryDict) -> None:
@@ -164,7 +177,7 @@ class Given:
         return text
 
     def tags(self) -> dict[str, str]:
-        """`host:a,region:eu`, also as several parameters."""
+        """`route:/upload,region:eu`, also as several parameters."""
         found = {}
         texts = [_checked("tags", text) for text in self._query.getlist("tags")]
         for part in filter(None, ",".join(texts).split(",")):

@@ -238,7 +238,11 @@ METRICS = operation(
         INTERVAL,
         text("node", "Only series of this node.", "eu-1"),
         text("tags", "Only series with these tags.", "route:/upload,region:eu"),
-        text("group_by", "`node`, or the name of a tag."),
+        text(
+            "group_by",
+            "`node`, or the name of a tag. Of tags that by their names tell persons, devices or "
+            "sessions apart, such as `user`, there are no counts; `tags` takes none either.",
+        ),
         TZ,
         FORMAT,
         LIMIT,

@@ -436,6 +436,7 @@ def test_names_of_metrics_of_few_people_are_not_told(project: Project, viewer: C
         project,
         Measured(today(1), [1], people=range(3), name="few", tags={"only": "x"}),
         Measured(today(1), [1], people=range(6), name="enough", tags={"known": "x"}),
+        Measured(today(1), [1], people=range(6), name="enough", tags={"user": "x"}),
         Measured(today(1), [1], people=range(3), name="enough", tags={"rare": "x"}),
         Measured(today(1), [1], name="machine"),
     )
@@ -445,6 +446,7 @@ def test_names_of_metrics_of_few_people_are_not_told(project: Project, viewer: C
     )
     assert "rare" not in panel(page, "metric")
     assert "known" in panel(page, "metric")
+    assert "<option>user" not in panel(page, "metric")
 
 
 def test_a_metric_of_this_hour_is_there_before_its_day_and_month(

@@ -155,6 +155,23 @@ def test_series_are_told_apart_by_kind_node_and_tags(project: Project) -> None:
 
 
 @transactional
+def test_no_level_keeps_tags_that_tell_persons_apart(project: Project) -> None:
+    store(
+        project,
+        *(
+            counter(value, at(minute), tags=b'{"user":"%s","os":"a"}' % user)
+            for user in (b"alice", b"bob")
+            for minute, value in enumerate((10, 17))
+        ),
+    )
+    roll_up()
+    for table in LEVELS:
+        found = rows(project, table)
+        assert [str(row.tags) for row in found] == ["{'os': 'a'}"] * 2
+        assert [row.increase for row in found] == [7, 7], "series stay apart"
+
+
+@transactional
 def test_people_are_the_distinct_persons_of_a_series(project: Project) -> None:
     for ago in (2, 3):
         store(project, *(point(hour(ago), value=1, subject=hashed(n % 3)) for n in range(9)))

@@ -127,8 +127,8 @@ def test_series_are_grouped_by_node_or_tag_and_chosen_by_them(
     start = today(1)
     plant_points(
         project,
-        Measured(start, [1], "a", {"region": "eu", "host": "x"}),
-        Measured(start, [2], "a", {"region": "us", "host": "x"}),
+        Measured(start, [1], "a", {"region": "eu", "disk": "x"}),
+        Measured(start, [2], "a", {"region": "us", "disk": "x"}),
         Measured(start, [4], "b", {"region": "eu"}),
         Measured(start, [8]),
     )
@@ -143,7 +143,7 @@ def test_series_are_grouped_by_node_or_tag_and_chosen_by_them(
     assert sums(group_by="region") == {"eu": [5], "us": [2], "(none)": [8]}
     assert sums(group_by="region", node="a") == {"eu": [1], "us": [2]}
     assert sums(tags="region:eu") == {None: [5]}
-    assert sums(tags="region:eu,host:x") == {None: [1]}
+    assert sums(tags="region:eu,disk:x") == {None: [1]}
     assert sums(node="b") == {None: [4]}
     assert sums(node="b", tags="region:us") == {None: [0]}
 

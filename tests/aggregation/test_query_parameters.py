@@ -19,6 +19,10 @@ NO_TIME = "must be a time such as 2026-11-20T10:30:00Z (RFC 3339), or a date"
 NO_RANGE = "must lie before to, and before now"
 NO_ZONE = "must be a time zone of the IANA database, such as Europe/Vienna"
 NO_TAGS = "must be written as name:value, several with commas between"
+TELLING = (
+    "must not name a tag that by its name ({}) tells persons, devices or sessions apart: "
+    "measurements aren't counted by these. A machine is named by its node"
+)
 NO_CURSOR = "must be the `next` of an answer"
 IN_HOURS = (
     "must be whole hours off UTC all the time that is asked for: buckets are made of UTC's hours. "
@@ -151,6 +155,14 @@ WRONG: list[tuple[str, dict[str, Any], str, str, str]] = [
     ),
     ("metrics", {"name": "m", "tags": "host:\0"}, "tags", "invalid_character", NUL),
     ("metrics", {"name": "m", "tags": f"host:{'a' * 196}"}, "tags", "too_long", LONG),
+    *(
+        ("metrics", {"name": "m", field: text}, field, "invalid_value", TELLING.format(word))
+        for field, text, word in (
+            ("group_by", "user", "user"),
+            ("group_by", "customer_id", "customer"),
+            ("tags", "region:eu,e-mail:a", "mail"),
+        )
+    ),
     ("metrics", {"name": "m", "node": "\0"}, "node", "invalid_character", NUL),
     ("metrics", {"name": "m", "group_by": "\0"}, "group_by", "invalid_character", NUL),
     (
