@@ -116,12 +116,21 @@ class Batch(models.Model):
 
     @property
     def report_to_client(self) -> dict[str, Any]:
-        """The same for a client: what persons don't let be stored is no different from the rest.
+        """The same for a client: what arrived waits, or is stored, whatever became of it here.
 
-        Whoever has a publishable key may send in anybody's name, and would learn what they want.
+        Whoever has a publishable key may send in anybody's name, and would learn what persons don't
+        let be stored: also from which of their events are dead, since those never are.
         """
         report = self.report
-        return report | {"stored": report["stored"] + report["suppressed"], "suppressed": 0}
+        unseen = report["suppressed"] + report["dead"]
+        end = "waiting" if self.state == Batch.State.RECEIVED else "stored"
+        hidden = self.state in (Batch.State.DEAD, Batch.State.DISCARDED)
+        return report | {
+            "state": Batch.State.STORED if hidden else self.state,
+            end: report[end] + unseen,
+            "suppressed": 0,
+            "dead": 0,
+        }
 
 
 class DeadBatch(Batch):

@@ -149,8 +149,9 @@ SNAPSHOT = _sending(
 BATCH = operation(
     "Ingest",
     "Did it arrive?",
-    "What became of a batch and its events, for 31 days. What persons don't let be stored is "
-    "`suppressed` for the secret key alone; else it counts as stored.",
+    "What became of a batch and its events, for 31 days. What persons don't let be stored "
+    "(`suppressed`), and what couldn't be (`dead`), is told the secret key alone; to others it is "
+    "stored, as is what arrived with it.",
     {**REFUSALS, 200: answers.REPORTED, 404: answers.UNKNOWN_BATCH},
     [
         {

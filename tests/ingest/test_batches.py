@@ -105,3 +105,17 @@ def test_batch_is_only_read(service: Service, project: Project, method: str) -> 
     )
     assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
     assert answer.json["error"] == "Method not allowed"
+
+
+@pytest.mark.parametrize(
+    ("state", "told", "waiting", "stored"),
+    [("received", "received", 6, 4), ("dead", "stored", 1, 9), ("discarded", "stored", 1, 9)],
+)
+def test_who_may_only_send_is_told_no_more_than_that_it_arrived(
+    state: str, told: str, waiting: int, stored: int
+) -> None:
+    counts = {"received": 11, "duplicate": 0, "rejected": 1, "stored": 4, "suppressed": 2}
+    report = Batch(state=state, dead=3, **counts).report_to_client
+    assert (report["state"], report["waiting"], report["stored"]) == (told, waiting, stored)
+    assert (report["suppressed"], report["dead"]) == (0, 0)
+    assert sum(report[name] for name in ("duplicate", "rejected", "stored", "waiting")) == 11
