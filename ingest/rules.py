@@ -44,10 +44,11 @@ RULES = {
         Rule("download.ip", "address", "60/m", "downloads of exports by one address"),
         Rule("query.key", "key", "600/m", "questions with one key"),
         Rule("auth.ip", "address", "20/m", "failed authentications from one address"),
+        Rule("login.ip", "address", "20/m", "attempts to log in to the admin from one address"),
     )
 }
-# Who fails to authenticate has no project.
-PROJECTS_OWN = tuple(name for name in RULES if name != "auth.ip")
+# Who fails to authenticate has no project, nor has the admin.
+PROJECTS_OWN = tuple(name for name in RULES if name not in ("auth.ip", "login.ip"))
 
 
 @dataclass(frozen=True, slots=True)

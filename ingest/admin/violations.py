@@ -38,6 +38,7 @@ COLOURS = dict(
             "#34d399",
             "#38bdf8",
             "#64748b",
+            "#a16207",
             "#dc2626",
         ),
         strict=True,

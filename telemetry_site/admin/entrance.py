@@ -13,13 +13,13 @@ else:
 
 
 class LoginForm(AuthenticationForm):
-    """Counts attempts by address, as failed authentications are. All of them, and before the
-    password is looked at: who guesses too often learns no more, and costs no hashing."""
+    """Counts attempts by address, before the password is looked at: who guesses too often learns no
+    more, and costs no hashing."""
 
     def clean(self) -> dict[str, Any]:
         if self.request is not None:
             try:
-                Limiter(Caller(self.request), ["auth.ip"]).check()
+                Limiter(Caller(self.request), ["login.ip"]).check()
             except RateLimited as limited:
                 raise ValidationError(
                     f"There were too many attempts from your address. Try again in {limited.wait} "

@@ -218,7 +218,7 @@ def other(asker: Asker, rule: str, differs: str) -> Asker:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {rule for rule, *_ in CASES} | {"auth.ip"} == RULES.keys()
+    assert {rule for rule, *_ in CASES} | {"auth.ip", "login.ip"} == RULES.keys()
 
 
 @each_rule

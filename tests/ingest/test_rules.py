@@ -29,6 +29,7 @@ DEFAULTS = {
     "download.ip": "60/m",
     "query.key": "600/m",
     "auth.ip": "20/m",
+    "login.ip": "20/m",
 }
 BROWSER_REQUESTS = "CLIENT_TELEMETRY_RATE_LIMIT_MAX_REQUESTS"
 BROWSER_WINDOW = "CLIENT_TELEMETRY_RATE_LIMIT_WINDOW_MS"

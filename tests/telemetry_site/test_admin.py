@@ -57,7 +57,7 @@ def test_nobody_sees_a_page_without_logging_in() -> None:
 def test_who_guesses_passwords_is_stopped_even_with_the_right_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(settings.RATE_LIMITS, "auth.ip", "2/d")
+    monkeypatch.setitem(settings.RATE_LIMITS, "login.ip", "2/d")
     user, right = person(), uuid4().hex
     user.set_password(right)
     user.save()
