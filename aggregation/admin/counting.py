@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Model
-from django.forms import BaseInlineFormSet
+from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest
 from django.urls import URLPattern
 
@@ -74,8 +74,22 @@ class DimensionInline(OfAProject, TabularInline):
         return super().get_formset(request, obj, validate_max=True, **kwargs)
 
 
+class PolicyForm(ModelForm):
+    """Saves what was changed, so that nothing is set back that changed since the page was read."""
+
+    def save(self, commit: bool = True) -> Policy:
+        policy: Policy = self.instance
+        if not commit or policy._state.adding:
+            super().save(commit)
+        else:
+            since = ["private_from"] if "mode" in self.changed_data else []
+            policy.save(update_fields=[*self.changed_data, *since])
+        return policy
+
+
 class PolicyInline(OfAProject, StackedInline):
     model = Policy
+    form = PolicyForm
     verbose_name_plural = "policy"
     can_delete = False
     min_num = max_num = 1

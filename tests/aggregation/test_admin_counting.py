@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.forms import modelform_factory
 from django.test import Client
 
+from aggregation.admin.counting import PolicyForm
 from aggregation.models import Dimension, Mode, Policy
 from privacy.models import AuditEntry
 from tests.aggregation.releasing import day, released, spent
@@ -253,3 +255,15 @@ def test_terms_that_can_not_hold_are_refused_with_a_sentence(
     answer = save(logged_in("admin"), project, mode="private", **policy)
     assert sentence in answer.text
     assert Policy.objects.get(pk=project_id(project)).lifetime_epsilon == Decimal("0.5")
+
+
+def test_what_changed_since_the_page_was_read_stays(project: Project, service: Service) -> None:
+    pk = project_id(project)
+    read = Policy.objects.create(project_id=pk)
+    Policy.objects.filter(pk=pk).update(events_from=day(3), threshold=9)
+    form_type = modelform_factory(Policy, form=PolicyForm, fields=["event_days", "threshold"])
+    form = form_type({"event_days": 30, "threshold": 5}, instance=read)
+    assert form.is_valid(), form.errors
+    form.save()
+    policy = Policy.objects.get(pk=pk)
+    assert (policy.event_days, policy.events_from, policy.threshold) == (30, day(3), 9)
