@@ -58,14 +58,13 @@ def _sketches(table: Any) -> list[str]:
 def _forget_few(month: Bucket) -> None:
     """Forget the groups of few people in a month, and what others have of few in a day or hour."""
     policy = Policy.objects.filter(pk=month.project_id).first() or Policy()
-    if policy.threshold <= 1:
-        return
     forget = _EVENTS if month.kind == Kind.EVENTS else _POINTS
     given: dict[str, Any] = {
         "project": month.project_id,
         "start": month.start,
         "end": month.end,
-        "k": policy.threshold,
+        # What is one person's alone doesn't stay for good, wherever everything is shown.
+        "k": max(policy.threshold, 2),
         "all": ALL,
         "few": FEW,
     }
