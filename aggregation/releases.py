@@ -77,6 +77,8 @@ def draw(due: Due) -> bool:
     # OpenDP is loaded by the process that draws, and by no other.
     from aggregation import noise
 
+    # Who asks for erasure from here on may be in it.
+    begun = timezone.now()
     clipped = _clipped(due)
     with transaction.atomic():
         # One day of a project at a time: what is spent is known, and its mode and terms stay.
@@ -87,7 +89,7 @@ def draw(due: Due) -> bool:
         ReleasedDay.objects.create(
             project_id=due.project_id,
             day=due.day,
-            drawn_at=timezone.now(),
+            drawn_at=begun,
             epsilon=due.terms.epsilon,
             delta=DELTA,
             most_events=due.terms.most_events,

@@ -50,6 +50,7 @@ of nobody is erased with them: clients should make such ids as random as keys.
 
 Records that name no user are erased with the person where their session was used by this person
 and by nobody else; where a session was shared nobody can tell whose they are, and they stay.
+From the request on they are shown nowhere, but they are counted until they are erased.
 
 ## What an erasure does not reach
 
