@@ -91,7 +91,7 @@ def table(data_dir: str, key: str, requests: int = 400) -> dict[str, Times]:
             "TELEMETRY_DATA_DIR": data_dir,
             "PROMETHEUS_MULTIPROC_DIR": f"{data_dir}/metrics",
         },
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         timeout=300,
         check=True,

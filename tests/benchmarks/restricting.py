@@ -51,7 +51,7 @@ def _measured_elsewhere(ours: Ours, batches: int) -> float:
             *("--postgres", str(ours.parents["postgres"].pid)),
         ],
         env={**os.environ, **RAISED, "TELEMETRY_DATA_DIR": str(ours.data_dir)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         timeout=600,
         check=True,
