@@ -18,7 +18,7 @@ from ingest.formats.json_values import (
     check_size,
     check_values,
     has_all_keys_once,
-    load,
+    load_checked,
 )
 from ingest.records import (
     CATEGORIES,
@@ -50,7 +50,7 @@ def decode(body: bytes, envelope: Envelope) -> DecodedBatch:
     Raises MalformedBatch where the body or its envelope can't be taken at all.
     """
     check_size(body, envelope.limits)
-    return _directly(body, envelope) or records_of(*load(body, envelope.limits), envelope)
+    return _directly(body, envelope) or records_of(*load_checked(body), envelope)
 
 
 def _directly(body: bytes, envelope: Envelope) -> DecodedBatch | None:

@@ -28,6 +28,11 @@ def load(body: bytes, limits: Limits) -> tuple[Any, bool]:
     its batch. Raises MalformedBatch for what isn't JSON, or would be too large once decoded.
     """
     check_size(body, limits)
+    return load_checked(body)
+
+
+def load_checked(body: bytes) -> tuple[Any, bool]:
+    """The same of a body whose size was checked."""
     try:
         value = _decode(body)
         _pack(value)  # raises on an integer of more than 64 bits
