@@ -1,7 +1,7 @@
 """What is rolled up, as data: the levels, their tables, and the dimensions a project declares."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
@@ -90,3 +90,8 @@ def following(level: Level, start: datetime) -> datetime:
     if level == Level.MONTH:
         return (start.replace(day=1) + timedelta(days=32)).replace(day=1)
     return start + (timedelta(days=1) if level == Level.DAY else timedelta(hours=1))
+
+
+def midnight(day: date) -> datetime:
+    """The first moment of a day."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import DEFAULT_DB_ALIAS, models, transaction
 from django.db.models import Count, Max, Sum
 from django.utils import timezone
 
@@ -173,6 +173,12 @@ class Policy(models.Model):
 
     def __str__(self) -> str:
         return str(self.project)
+
+    @classmethod
+    def of(cls, project_id: int, using: str = DEFAULT_DB_ALIAS) -> "Policy":
+        """What holds for a project, as a database says: the defaults where it has no row."""
+        found = cls.objects.using(using).filter(pk=project_id).first()
+        return found or cls(project_id=project_id)
 
     @property
     def terms(self) -> Terms:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from aggregation import marks, retention, rollups
-from aggregation.definitions import RAW, TABLES, Bucket, starting
+from aggregation.definitions import RAW, TABLES, Bucket, midnight, starting
 from aggregation.models import DirtyMark, Kind, Level
 from ingest import partitions
 
@@ -39,7 +39,7 @@ class Scope:
     @classmethod
     def of_days(cls, projects: Collection[int], first: date, behind: date) -> "Scope":
         """From a day until before another."""
-        start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (first, behind))
+        start, end = map(midnight, (first, behind))
         return cls(projects, start, end)
 
     @classmethod
@@ -51,7 +51,7 @@ class Scope:
         tables = (RAW[kind].table, retention.HOURS[kind].table)
         there = partitions.attached_days()
         days = set[date]().union(*(there[table] for table in tables))
-        moments = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in sorted(days))
+        moments = map(midnight, sorted(days))
         return [moment for moment in moments if self.start <= moment < self.end]
 
 

@@ -8,7 +8,7 @@ left to do.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, LiteralString
 
 from django.conf import settings
@@ -19,7 +19,7 @@ from psycopg import sql
 from aggregation import retention, slices
 from aggregation.budgets import DELTA, Terms
 from aggregation.clipping import Clipped, Contributions
-from aggregation.definitions import Bucket
+from aggregation.definitions import Bucket, midnight
 from aggregation.event_rollups import CUT, SLICE_EVENTS
 from aggregation.models import Kind, Level, Mode, Policy, ReleasedDay, ReleasedName
 from ingest import partitions
@@ -67,7 +67,7 @@ def _due(policy: Policy) -> list[Due]:
         Due(policy.pk, day, policy.terms)
         for day in sorted(partitions.days_there(partitions.EVENTS))
         if policy.private_from and policy.private_from <= day <= last and day not in drawn
-        and not retention.is_sealed(Bucket(Level.HOUR, _moment(day), policy.pk, Kind.EVENTS))
+        and not retention.is_sealed(Bucket(Level.HOUR, midnight(day), policy.pk, Kind.EVENTS))
     ]  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def _may_be_drawn(due: Due, policy: Policy) -> bool:
 
 def _clipped(due: Due) -> Clipped:
     """The day's counts, as its raw events are now."""
-    day = Bucket(Level.DAY, _moment(due.day), due.project_id, Kind.EVENTS)
+    day = Bucket(Level.DAY, midnight(due.day), due.project_id, Kind.EVENTS)
     contributions = Contributions(due.terms, due.day)
     for start, end in slices.cut(day, CUT, SLICE_EVENTS):
         given: dict[str, Any] = {"project": due.project_id, "start": start, "end": end}
@@ -130,7 +130,3 @@ _OF_A_SLICE: LiteralString = """
     ) AS done GROUP BY name
 """
 _BY_PERSON = sql.SQL(_OF_A_SLICE).format(counted=slices.COUNTED)
-
-
-def _moment(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -7,7 +7,7 @@ data is gone. Each chunk is a short transaction: whoever is killed leaves the re
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, LiteralString
 
 from django.conf import settings
@@ -16,7 +16,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from aggregation import sealing
-from aggregation.definitions import ALL, RAW, TABLES, Bucket
+from aggregation.definitions import ALL, RAW, TABLES, Bucket, midnight
 from aggregation.models import Build, DirtyMark, EventHour, Kind, Level, Policy, Seal
 from ingest import erasing, partitions
 
@@ -59,7 +59,7 @@ def due() -> Iterator[Due]:
     before = _first_day_kept()
     for kind in Kind:
         table: Any = TABLES[kind, Level.DAY]
-        if rows := table.objects.filter(bucket__lt=_moment(before)).count():
+        if rows := table.objects.filter(bucket__lt=midnight(before)).count():
             yield Due(f"{rows:,} counts of days before {before} of {kind.label.lower()}")
     for seal in _sealable():
         kept_by = "something of it is still to be rolled up" if _marks(seal).exists() else ""
@@ -165,8 +165,8 @@ def _is_dirty(project_id: int, kind: Kind, day: date) -> bool:
             {
                 "project": project_id,
                 "kind": kind,
-                "start": _moment(day),
-                "end": _moment(day + timedelta(days=1)),
+                "start": midnight(day),
+                "end": midnight(day + timedelta(days=1)),
             },
         )
         (found,) = cursor.fetchone()
@@ -177,7 +177,7 @@ def _delete_hours(policy: Policy, before: date) -> Iterator[str]:
     """Delete a project's hours of the days before one, an hour a transaction."""
     # Each has a row of everything; the primary key leads to those.
     hours = EventHour.objects.filter(
-        project_id=policy.pk, dimension=ALL, bucket__lt=_moment(before)
+        project_id=policy.pk, dimension=ALL, bucket__lt=midnight(before)
     )
     for hour in [*hours.values_list("bucket", flat=True)]:
         rows, _ = EventHour.objects.filter(project_id=policy.pk, bucket=hour).delete()
@@ -199,7 +199,7 @@ def _delete_days(kind: Kind) -> Iterator[str]:
         with connection.cursor() as cursor:
             cursor.execute(
                 sql.SQL(_DELETE_DAYS).format(sql.Identifier(table)),
-                {"kind": kind, "before": _moment(_first_day_kept()), "most": CHUNK},
+                {"kind": kind, "before": midnight(_first_day_kept()), "most": CHUNK},
             )
             rows = cursor.rowcount
         if rows:
@@ -282,7 +282,3 @@ def _put(seal: Seal) -> bool:
                 bucket__lt=bucket.end,
             ).delete()
     return sealed
-
-
-def _moment(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

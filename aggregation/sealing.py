@@ -57,7 +57,7 @@ def _sketches(table: Any) -> list[str]:
 
 def _forget_few(month: Bucket) -> None:
     """Forget the groups of few people in a month, and what others have of few in a day or hour."""
-    policy = Policy.objects.filter(pk=month.project_id).first() or Policy()
+    policy = Policy.of(month.project_id)
     forget = _EVENTS if month.kind == Kind.EVENTS else _POINTS
     given: dict[str, Any] = {
         "project": month.project_id,

@@ -99,7 +99,7 @@ class PolicyInline(OfAProject, StackedInline):
     @admin.display(description="noise")
     def noise(self, policy: Policy) -> str:
         """What the fields of private mode, as they are saved, make of the numbers."""
-        terms = _policy_of(policy.pk).terms
+        terms = Policy.of(policy.pk).terms
         events, people, names = (terms.margin(series) for series in Series)
         return (
             f"With these settings 19 of 20 numbers of a day are within ± {events:,} events, "
@@ -110,7 +110,7 @@ class PolicyInline(OfAProject, StackedInline):
     @admin.display(description="spent")
     def spent(self, policy: Policy) -> str:
         """How far the project's days are released, and for how many more there is a budget."""
-        policy = _policy_of(policy.pk)
+        policy = Policy.of(policy.pk)
         if policy.mode != Mode.PRIVATE:
             return "The project isn't in private mode."
         spending = policy.spending
@@ -179,15 +179,10 @@ class CountingAdmin(OfAProject, ModelAdmin):
         """Whoever protects persons less, or in another way, or has data kept for another time is on
         record."""
         project = form.instance.pk
-        before = _policy_of(project)
+        before = Policy.of(project)
         super().save_related(request, form, formsets, change)
-        for action, values in _changed(before, _policy_of(project)):
+        for action, values in _changed(before, Policy.of(project)):
             audit.record(action, operator(request), project_id=project, **values)
-
-
-def _policy_of(project: int) -> Policy:
-    """What holds for a project; without a policy of its own the default."""
-    return Policy.objects.filter(pk=project).first() or Policy()
 
 
 def _changed(before: Policy, after: Policy) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from aggregation.definitions import ALL, EVENT, TABLES
 from aggregation.disclosure import Grid, Protected, protect
-from aggregation.models import EventMonth, Kind, Level, Mode
+from aggregation.models import EventMonth, Kind, Level, Mode, Policy
 from aggregation.queries import pages, private, reading, standing
 from aggregation.queries.answers import Answer, Days, Group, Number, Standing
 from aggregation.queries.parameters import EventQuestion, refuse
@@ -31,7 +31,7 @@ Tables = dict[tuple[Level, str], Cells]
 def over_time(question: EventQuestion) -> Answer:
     """Answer with the groups of a page, by size. Raises ValidationError where that is too much."""
     using, span = reader(), question.span
-    policy = standing.policy_of(using, question.project_id)
+    policy = Policy.of(question.project_id, using)
     if policy.mode == Mode.PRIVATE:
         return private.over_time(using, question, policy)
     now = standing.under(policy, using, Kind.EVENTS, span.made_of)

@@ -7,13 +7,13 @@ of nobody more than these do: also what is missing is missing in the same way wh
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
 
 from aggregation.budgets import DELTA, Series
-from aggregation.definitions import ALL, EVENT
+from aggregation.definitions import ALL, EVENT, midnight
 from aggregation.models import Level, Policy, ReleasedDay, ReleasedName
 from aggregation.queries import pages
 from aggregation.queries.answers import Answer, Group, Number, PrivateStanding
@@ -77,7 +77,7 @@ class _Line:
 
     def add(self, day: date, events: int, people: int | None = None) -> None:
         """Add a day that is released."""
-        bucket = bisect_right(self.span.edges, _moment(day)) - 1
+        bucket = bisect_right(self.span.edges, midnight(day)) - 1
         self.events[bucket] = self.events.get(bucket, 0) + events
         self.days[bucket] = self.days.get(bucket, 0) + 1
         # Of several days the persons' numbers can't be added up: most of them are the same ones.
@@ -142,8 +142,8 @@ def _standing(policy: Policy, drawn_at: datetime) -> PrivateStanding:
     terms, spending = policy.terms, policy.spending
     until = spending.last + timedelta(days=1) if spending.last else policy.private_from
     return PrivateStanding(
-        complete_until=_moment(until or drawn_at.date()),
-        clean_until=_moment(drawn_at.date()),
+        complete_until=midnight(until or drawn_at.date()),
+        clean_until=midnight(drawn_at.date()),
         privacy={
             "epsilon": float(terms.epsilon),
             "delta": DELTA,
@@ -157,7 +157,3 @@ def _standing(policy: Policy, drawn_at: datetime) -> PrivateStanding:
             "fewest_of_a_name": terms.threshold,
         },
     )
-
-
-def _moment(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -6,20 +6,13 @@ from aggregation.queries.answers import Reach, Standing
 from aggregation.queries.parameters import refuse
 
 
-def policy_of(using: str, project_id: int) -> Policy:
-    """A project's policy, or the default."""
-    return Policy.objects.using(using).filter(pk=project_id).first() or Policy(
-        project_id=project_id
-    )
-
-
 def of(using: str, project_id: int, kind: Kind, level: Level) -> Standing:
     """To be asked before the numbers are read, of the same database: what comes between is in them,
     or isn't.
 
     Raises ValidationError in private mode: whoever needs this reads what isn't released there.
     """
-    return under(policy_of(using, project_id), using, kind, level)
+    return under(Policy.of(project_id, using), using, kind, level)
 
 
 def under(policy: Policy, using: str, kind: Kind, level: Level) -> Standing:
