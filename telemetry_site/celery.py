@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 import telemetry_site.monitoring.tasks  # noqa: F401 it listens to Celery's signals
-from telemetry_site import collector, logs
+from telemetry_site import collector, logs, priority
 from telemetry_site.redis_client import REDIS_ERRORS
 
 # Before the first look at a setting: `celery -A telemetry_site` starts here.
@@ -28,6 +28,9 @@ QUEUES: dict[str, int] = {
     "privacy": 2,
     "rollup": 1,
 }
+
+# The queue of work that nobody waits for and that takes long.
+GIVING_WAY = "rollup"
 
 # What the broker's client raises while the broker is away, frozen or out of memory.
 BROKER_ERRORS = (*REDIS_ERRORS, kombu.exceptions.OperationalError)
@@ -201,6 +204,8 @@ def _set_up_process(**_: Any) -> None:
     collector.tune()
     # Where processors are short accepting goes first: what is accepted can wait to be stored.
     os.nice(10)
+    if GIVING_WAY in app.amqp.queues.consume_from:
+        priority.give_way()
 
 
 @before_task_publish.connect

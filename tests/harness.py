@@ -53,6 +53,7 @@ ROLES = {
     "ingest": "worker -Q ingest",
     "default": "worker -Q default",
     "privacy": "worker -Q privacy",
+    "rollup": "worker -Q rollup",
     "beat": " beat ",
     "postgres": "bin/postgres -D",
     "redis": "redis-server",
