@@ -11,6 +11,8 @@ from tests.benchmarks import cpu, memory
 from tests.benchmarks.stacks import Ours
 
 MAKING_SECONDS = 600
+# Megabytes that a worker may still grow by once half of an hour is counted.
+MOST_LATE = 10
 ROWS_AT_ONCE = 500_000
 # What is counted by: values of each, as a fleet has them.
 DIMENSIONS = {
@@ -38,12 +40,14 @@ FROM (SELECT n, n %% (%(rows)s / 40) AS who
 
 @dataclass(frozen=True)
 class Made:
-    """An hour of so many events: CPU seconds of worker and PostgreSQL, seconds, megabytes."""
+    """An hour of so many events: CPU seconds of worker and PostgreSQL, seconds, and the megabytes
+    by which the worker grew, all in all and over the second half of it."""
 
     events: int
     cpu_seconds: float
     seconds: float
     grown: float
+    grown_late: float
 
     @property
     def per_cpu_second(self) -> float:
@@ -114,4 +118,10 @@ def _make(
     assert counted == (events,), counted
     seconds = built()
     assert seconds is not None
-    return Made(events, used.total, seconds, max(one.largest - one.start for one in growth))
+    return Made(
+        events,
+        used.total,
+        seconds,
+        max(one.largest - one.start for one in growth),
+        max(one.slope for one in growth) * seconds / 2 / 60,
+    )
