@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.core.files import File
-from django.core.files.storage import FileSystemStorage, Storage
+from django.core.files.storage import FileSystemStorage, Storage, storages
 
 # What names of export files end with.
 ENDING = ".json.gz"
@@ -39,6 +39,11 @@ class _Named(_File):
     def temporary_file_path(self) -> str:
         """Where it is moved from."""
         return str(self._path)
+
+
+def storage() -> Storage:
+    """Where the files of exports are kept."""
+    return storages["exports"]
 
 
 def check_room() -> None:

@@ -4,7 +4,7 @@ from django.conf import settings
 
 from ingest.records import CATEGORIES, KINDS
 from ingest.schema.operations import ENCODING
-from privacy import exports
+from privacy import handing
 from privacy.models import DeletionRequest, ExportRequest
 from privacy.preferences import MOST_SECONDS, WAIT_SECONDS
 from privacy.schema import (
@@ -334,7 +334,7 @@ DOWNLOAD = operation(
     "Fetch an export's file",
     "With the link that its status has; nothing else is needed. JSON, compressed with gzip. One at "
     "a time may fetch it. Whoever reads it more slowly than "
-    f"{exports.SLOWEST // 1024} KiB a second, or stops reading, is cut off.",
+    f"{handing.SLOWEST // 1024} KiB a second, or stops reading, is cut off.",
     {
         **{status: REFUSALS[status] for status in (400, 429)},
         503: refusal(

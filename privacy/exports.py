@@ -1,4 +1,4 @@
-"""Handing a person's data over: asking for it, making the file, and deleting it in time.
+"""Exports of a person's data: asking for one, making the file, and deleting it in time.
 
 A request is a row; the worker that takes it holds a lock of the database session, which dies with
 the process: what a killed worker left is taken up by the next one, from the beginning. The file is
@@ -7,20 +7,15 @@ row names it before it exists, so that no file is ever without a row that leads 
 whose row was erased meanwhile.
 """
 
-import gzip
 import logging
-import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import IO
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.core.files import File
-from django.core.files.storage import Storage, storages
-from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -28,7 +23,6 @@ from ingest.attempts import FORGIVEN
 from privacy import audit, drafts
 from privacy.export import Gathering
 from privacy.models import DeletionRequest, ExportRequest
-from telemetry_site import stalls
 from telemetry_site.alone import alone_at
 from telemetry_site.celery import BROKER_ERRORS, app, broker_connection
 
@@ -38,8 +32,6 @@ State = ExportRequest.State
 TASK = "privacy.tasks.make_exports"
 QUEUE = "privacy"
 MOST_ATTEMPTS = 5
-# How long a link to a file works; whoever may ask how far an export is gets a new one each time.
-LINK_LIFE = timedelta(hours=1)
 
 # Advisory locks: who asks for the same person waits for the other, and one worker makes exports.
 _ASKING = 0x61736B65  # "aske"
@@ -47,13 +39,7 @@ _MAKING = 0x6578706F  # "expo"
 _ALL = "all"
 _SECONDS_BETWEEN_LOOKS = 0.02
 _COMPRESSED_AT_ONCE = 256 * 1024
-# A reader's pace is looked at between pieces.
-_PIECE = 16 * 1024
-# Whoever reads more slowly than this, in bytes a second, is cut off when the grace is over.
-SLOWEST = 32 * 1024
-GRACE_SECONDS = 30.0
 _GZIP = 31  # what zlib calls a window of 32 KiB in a gzip file
-_SIGNER = TimestampSigner(salt="privacy.export")
 
 
 # --- asking ---
@@ -149,7 +135,7 @@ def _claim(export_id: UUID) -> ExportRequest | None:
             _fail(export, "The worker died each time it was made.")
         export.save()
     if left:
-        _storage().delete(left)
+        drafts.storage().delete(left)
     return export if export.state == State.RUNNING else None
 
 
@@ -189,7 +175,7 @@ def _gather(export: ExportRequest) -> None:
     with drafts.begin() as draft:
         _compress(gathering.pieces(), draft)
         size = draft.tell()
-        drafts.keep(draft, export.file, _storage())
+        drafts.keep(draft, export.file, drafts.storage())
     with transaction.atomic():
         current = _open(export.pk)
         if published := current is not None and current.file == export.file:
@@ -205,7 +191,7 @@ def _gather(export: ExportRequest) -> None:
     if published:
         _withdraw_earlier(export)
     else:
-        _storage().delete(export.file)
+        drafts.storage().delete(export.file)
 
 
 def _withdraw_earlier(export: ExportRequest) -> None:
@@ -215,7 +201,7 @@ def _withdraw_earlier(export: ExportRequest) -> None:
         project_id=export.project_id, subject=export.subject, state=State.DONE
     ).exclude(pk=export.pk)
     for old in earlier:
-        _storage().delete(old.file)
+        drafts.storage().delete(old.file)
         earlier.filter(pk=old.pk).update(state=State.EXPIRED, file="")
 
 
@@ -258,124 +244,6 @@ def _fail(export: ExportRequest, sentence: str) -> None:
     audit.record("export.failed", "system", project_id=export.project_id, of=str(export.pk))
 
 
-# --- handing over ---
-
-
-def signature(export: ExportRequest) -> str:
-    """What opens the file, of this export alone, for `LINK_LIFE`."""
-    return _SIGNER.sign(str(export.pk)).partition(_SIGNER.sep)[2]
-
-
-def is_signed(export_id: UUID, given: str) -> bool:
-    """Whether this is a signature of the export; raises SignatureExpired for an old one."""
-    try:
-        _SIGNER.unsign(f"{export_id}{_SIGNER.sep}{given}", max_age=LINK_LIFE)
-    except SignatureExpired:
-        raise
-    except BadSignature:
-        return False
-    return True
-
-
-def has_file(export: ExportRequest) -> bool:
-    """Whether its file is there to be fetched."""
-    return (
-        export.state == State.DONE
-        and export.expires_at is not None
-        and export.expires_at > timezone.now()
-    )
-
-
-def content(export: ExportRequest, most: int) -> bytes | None:
-    """What the file says; None where that is more than so many bytes, or the file is gone."""
-    try:
-        with _storage().open(export.file) as file, gzip.open(file) as unpacked:
-            said: bytes = unpacked.read(most + 1)
-    except FileNotFoundError:
-        return None
-    return said if len(said) <= most else None
-
-
-class Busy(Exception):
-    """So many files are being fetched that one more would take a thread from those who send."""
-
-
-class AlreadyFetched(Exception):
-    """This file is being fetched right now: nobody takes more than one of the few places."""
-
-
-class Handing:
-    """A file on its way to whoever fetches it: piece by piece, and who reads slowly holds up the
-    thread that gives. Who reads too slowly gets no more of it, and who stops reading is cut off by
-    the kernel (see `telemetry_site.stalls`).
-
-    Raises AlreadyFetched, Busy, and FileNotFoundError where the file is gone.
-    """
-
-    _slots = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 4))
-    _under_way: set[UUID] = set()
-    _lock = threading.Lock()
-
-    def __init__(self, export: ExportRequest) -> None:
-        self._export_id = export.pk
-        self._size = export.bytes
-        self._counts = True
-        with self._lock:
-            if export.pk in self._under_way:
-                raise AlreadyFetched
-            if not self._slots.acquire(blocking=False):
-                raise Busy
-            self._under_way.add(export.pk)
-        try:
-            self._file: File[bytes] | None = _storage().open(export.file)
-        except BaseException:
-            self._leave()
-            self._slots.release()
-            raise
-
-    def __iter__(self) -> Iterator[bytes]:
-        begun = time.monotonic()
-        given = 0
-        while self._file is not None and (piece := self._file.read(_PIECE)):
-            if time.monotonic() - begun > GRACE_SECONDS + given / SLOWEST:
-                logger.warning("a download is cut off: its reader is too slow")
-                return
-            given += len(piece)
-            if given >= self._size:
-                # Whoever has all of it may come again before the server has closed this.
-                self._leave()
-            yield piece
-
-    def close(self) -> None:
-        """Called by the server, however it ended."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
-            self._leave()
-            self._slots.release()
-
-    def _leave(self) -> None:
-        """Let the file be fetched again; once, since somebody may do so at once."""
-        with self._lock:
-            if self._counts:
-                self._counts = False
-                self._under_way.discard(self._export_id)
-
-
-def hand_over(export: ExportRequest) -> Handing:
-    """Begin to hand a file over, which is on record once it has begun. Raises as Handing does."""
-    handing = Handing(export)
-    try:
-        stalls.end_stalled()
-        audit.record(
-            "export.downloaded", "link holder", project_id=export.project_id, of=str(export.pk)
-        )
-    except BaseException:
-        handing.close()
-        raise
-    return handing
-
-
 # --- deleting ---
 
 
@@ -384,7 +252,7 @@ def expire() -> None:
     over = ExportRequest.objects.filter(expires_at__lt=timezone.now()).exclude(subject=None)
     for export in over.iterator(chunk_size=100):
         if export.file:
-            _storage().delete(export.file)
+            drafts.storage().delete(export.file)
         if export.state == State.DONE:
             export.state = State.EXPIRED
         export.subject, export.file = None, ""
@@ -395,14 +263,10 @@ def expire() -> None:
 def _sweep() -> None:
     """Delete files that no row leads to: of a worker killed just before it would have done it."""
     try:
-        names = {name for name in _storage().listdir("")[1] if name.endswith(drafts.ENDING)}
+        names = {name for name in drafts.storage().listdir("")[1] if name.endswith(drafts.ENDING)}
     except FileNotFoundError:
         return  # there never was one
     known = ExportRequest.objects.filter(file__in=names).values_list("file", flat=True)
     for name in names - set(known):
-        _storage().delete(name)
+        drafts.storage().delete(name)
         logger.warning("an export's file that no request leads to is deleted")
-
-
-def _storage() -> Storage:
-    return storages["exports"]

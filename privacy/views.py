@@ -34,6 +34,7 @@ from privacy import (
     deletions,
     export_schema,
     exports,
+    handing,
     preferences,
     restrictions,
     schema,
@@ -144,9 +145,9 @@ class ExportStatusView(LimitedView):
         if export is None or not self._may_ask(request, export):
             raise _unknown_export()
         url = None
-        if exports.has_file(export):
+        if handing.has_file(export):
             path = reverse("export-download", args=[export.pk])
-            url = request.build_absolute_uri(f"{path}?signature={exports.signature(export)}")
+            url = request.build_absolute_uri(f"{path}?signature={handing.signature(export)}")
         return _kept_nowhere(json_response({**export.report, "download_url": url}))
 
     def _count_person(self, request: Request) -> None:
@@ -177,7 +178,7 @@ class ExportDownloadView(CountingView):
 
     def get(self, request: Request, export_id: UUID) -> HttpResponseBase:
         try:
-            signed = exports.is_signed(export_id, request.GET.get("signature", ""))
+            signed = handing.is_signed(export_id, request.GET.get("signature", ""))
         except SignatureExpired:
             return error_response(
                 410, "link_expired", "This link has expired. The status of the export has another."
@@ -187,18 +188,18 @@ class ExportDownloadView(CountingView):
             _count_failed(request)
             raise _unknown_export()
         self._count(request, export)
-        if not exports.has_file(export):
+        if not handing.has_file(export):
             return error_response(410, "export_expired", "The file is deleted. Ask for another.")
         try:
-            pieces = exports.hand_over(export)
-        except exports.AlreadyFetched:
+            pieces = handing.hand_over(export)
+        except handing.AlreadyFetched:
             return error_response(
                 409,
                 "being_fetched",
                 "This file is being fetched right now. Try again when that is done.",
                 headers={"Retry-After": str(RETRY_SECONDS)},
             )
-        except exports.Busy:
+        except handing.Busy:
             return unavailable("Several files are being fetched. Try again soon.", "busy")
         except FileNotFoundError:
             raise _unknown_export() from None  # erased just now
@@ -381,9 +382,9 @@ def _unknown_export() -> exceptions.NotFound:
 def _content(user_id: str, export: ExportRequest) -> HttpResponse | None:
     """What the file says, with the person's id before it, which is stored nowhere; None where it
     isn't ready, or is too much to be answered with."""
-    if not exports.has_file(export) or export.events + export.points > export_schema.MOST_AT_ONCE:
+    if not handing.has_file(export) or export.events + export.points > export_schema.MOST_AT_ONCE:
         return None
-    content = exports.content(export, export_schema.MOST_BYTES_AT_ONCE)
+    content = handing.content(export, export_schema.MOST_BYTES_AT_ONCE)
     if content is None:
         return None
     audit.record("export.answered", "system", project_id=export.project_id, of=str(export.pk))

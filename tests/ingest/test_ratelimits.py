@@ -29,7 +29,7 @@ from ingest.memory import Memory
 from ingest.models import ApiKey
 from ingest.models import Project as Row
 from ingest.rules import RULES
-from privacy import exports
+from privacy import handing
 from privacy.models import ExportRequest
 from tests.harness import Answer, Project, Service, free_port, wait_for
 from tests.ingest.sending import batch, event, moment, send
@@ -153,7 +153,7 @@ class Asker:
 
     def download(self) -> Answer:
         export = file_of(self.project, self.user)
-        path = f"/v1/telemetry/exports/{export.pk}/download?signature={exports.signature(export)}"
+        path = f"/v1/telemetry/exports/{export.pk}/download?signature={handing.signature(export)}"
         headers = {"X-Forwarded-For": self.address} if self.address else {}
         return self.service.request("GET", path, headers=headers)
 

@@ -20,7 +20,7 @@ from django.core.signing import TimestampSigner
 from django.utils import timezone
 
 from ingest.models import Project as Row
-from privacy import exports
+from privacy import exports, handing
 from privacy.models import AuditEntry, ExportRequest
 from telemetry_site import stalls
 from tests.harness import Answer, Project, Service, wait_for
@@ -178,7 +178,7 @@ def large(service: Service, project: Project, size: int = 64 * 1024**2) -> tuple
         project_id=project_id(project), subject=pseudonym(project, somebody()), state="done",
         expires_at=timezone.now() + timedelta(hours=1), file=name, bytes=size,
     )  # fmt: skip
-    path = f"/v1/telemetry/exports/{row.pk}/download?signature={exports.signature(row)}"
+    path = f"/v1/telemetry/exports/{row.pk}/download?signature={handing.signature(row)}"
     return row, service.url + path
 
 
@@ -244,15 +244,15 @@ def test_who_has_all_of_a_file_may_fetch_it_again_at_once(
 def test_a_pace_is_asked_of_who_reads(
     service: Service, project: Project, monkeypatch: pytest.MonkeyPatch, pace: float, gets_all: bool
 ) -> None:
-    size = 20 * int(exports.GRACE_SECONDS * exports.SLOWEST)
+    size = 20 * int(handing.GRACE_SECONDS * handing.SLOWEST)
     row, _ = large(service, project, size)
     clock = [0.0]
-    monkeypatch.setattr(exports, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(handing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     given = 0
-    with closing(exports.Handing(row)) as handing:
-        for piece in handing:
+    with closing(handing.Handing(row)) as pieces:
+        for piece in pieces:
             given += len(piece)
-            clock[0] = given / (pace * exports.SLOWEST)
+            clock[0] = given / (pace * handing.SLOWEST)
     assert (given == size) == gets_all
 
 
@@ -350,10 +350,10 @@ def test_link_expires_and_the_next_answer_has_another(
     service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = done(service, project, somebody())
-    old = time.time() - exports.LINK_LIFE.total_seconds() - 2
+    old = time.time() - handing.LINK_LIFE.total_seconds() - 2
     monkeypatch.setattr("django.core.signing.time.time", lambda: old)
     row = ExportRequest.objects.get(pk=report["export_id"])
-    path = f"{path_of(report)}?signature={exports.signature(row)}"
+    path = f"{path_of(report)}?signature={handing.signature(row)}"
     monkeypatch.undo()
     answer = service.request("GET", path)
     assert (answer.status, answer.json["code"]) == (410, "link_expired")
