@@ -4,68 +4,30 @@ Each series is decided about by itself, and what is answered is merged from what
 them: nothing that is withheld can be computed from it. Series that are no person's are exempt.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
 
 import numpy as np
 from django.utils import timezone
 from numpy.typing import NDArray
-from psycopg import sql
-from psycopg.types.json import Jsonb
 
-from aggregation.definitions import NONE, OTHER, TABLES, starting
+from aggregation.definitions import starting
 from aggregation.disclosure import Grid, protect
 from aggregation.models import Kind, Level, MetricMonth
-from aggregation.queries import pages, reading, standing
+from aggregation.queries import pages, reading, series, standing
 from aggregation.queries.answers import Answer, Group, Number, Standing
-from aggregation.queries.histograms import Histograms
 from aggregation.queries.parameters import MetricQuestion, refuse
 from aggregation.queries.reading import Whole
+from aggregation.queries.series import QUANTILES, Floats, People, Series
 from aggregation.queries.spans import HOUR, whole
 from telemetry_site.replica import reader
 
 # Series by buckets that are read; where quantiles are asked for, each has some hundred numbers.
 MOST_READ = 500_000
 MOST_HISTOGRAMS = 100_000
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
-# What is read of each bucket of a series for an aggregate.
-_TOTAL: LiteralString = "coalesce(increase, sum)"
-_NUMBERS: Mapping[str, LiteralString] = {
-    "sum": _TOTAL,
-    "rate": _TOTAL,
-    "avg": "sum",
-    "min": "min",
-    "max": "max",
-}
 _MOST = np.finfo(np.float64).max
-_LONGEST = {Level.HOUR: HOUR, Level.DAY: 24 * HOUR, Level.MONTH: 31 * 24 * HOUR}
-Floats = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
-# People of a series' buckets, by level.
-People = dict[Level, list[tuple[int, int]]]
-
-
-@dataclass(frozen=True)
-class Series:
-    """What is read of some series: all buckets of one after those of the one before.
-
-    `values` are what they are grouped by; `people` are those of the series that are persons'.
-    """
-
-    values: Sequence[str]
-    ends: Sequence[int]
-    rows: Whole
-    buckets: Whole
-    count: Whole
-    numbers: Floats
-    histograms: Histograms
-    people: dict[int, People]
-
-    def cells(self, row: int) -> slice:
-        """The places of a series' buckets."""
-        return slice(self.ends[row], self.ends[row + 1])
 
 
 def over_time(question: MetricQuestion) -> Answer:
@@ -73,7 +35,7 @@ def over_time(question: MetricQuestion) -> Answer:
     using = reader()
     now = standing.of(using, question.project_id, Kind.POINTS, question.span.made_of)
     _check_cost(using, question)
-    return _Merged(question, _read(using, question), now).answer()
+    return _Merged(question, series.read(using, question), now).answer()
 
 
 def _check_cost(using: str, question: MetricQuestion) -> None:
@@ -87,161 +49,18 @@ def _check_cost(using: str, question: MetricQuestion) -> None:
         tags__contains=question.tags,
         **({"node": question.node} if question.node else {}),
     )
-    series = rows.values("series").distinct().count()
+    found = rows.values("series").distinct().count()
     length = {Level.HOUR: HOUR, Level.DAY: 24 * HOUR, Level.MONTH: 28 * 24 * HOUR}[span.made_of]
     buckets = (span.end - span.start) // length
     most = MOST_HISTOGRAMS if question.aggregate in QUANTILES else MOST_READ
-    if series * buckets > most:
+    if found * buckets > most:
         refuse(
             "from",
-            f"must lie closer to `to`: {series} series of {buckets} "
+            f"must lie closer to `to`: {found} series of {buckets} "
             f"{span.made_of.label.lower()}s each would be merged, and at most {most:,} of these "
             "are. Ask for less time, a longer interval, or some of the nodes or tags",
             "too_costly",
         )
-
-
-# --- reading ---
-
-
-def _read(using: str, question: MetricQuestion) -> Series:
-    """The rollups of the span, and of persons' series those of the levels above it, in one
-    statement: they go together."""
-    span = question.span
-    start, end = span.start, span.end
-    parameters: dict[str, Any] = {
-        "project": question.project_id,
-        "name": question.name,
-        "tags": Jsonb(question.tags),
-        "node": question.node,
-    }
-    parts = []
-    for level in (level for level in Level if level >= span.made_of):
-        # A bucket is decided about with all of its day or month.
-        start, end = whole(Level(min(level + 1, Level.MONTH)), start, end)
-        parameters |= {f"start{level}": start, f"end{level}": end}
-        parts.append(_part(level, level == span.made_of, question.aggregate))
-    answered: list[list[Any]] = []
-    above: dict[bytes, People] = {}
-    statement = sql.SQL(" UNION ALL ").join(parts)
-    for level, series, *columns in reading.rows(using, statement, parameters):
-        if level == span.made_of:
-            answered.append([series, *columns])
-        else:
-            buckets, people = (reading.whole(packed).tolist() for packed in columns[3:5])
-            above.setdefault(series, {})[Level(level)] = [*zip(buckets, people, strict=True)]
-    return _series(question, answered, above)
-
-
-def _part(level: Level, answered: bool, aggregate: str) -> sql.Composed:
-    """Of levels that are only decided with, persons' series are enough, and their people."""
-    numbers = _NUMBERS.get(aggregate) if answered else None
-    between = numbers == _TOTAL
-    columns: list[LiteralString] = [
-        "timestamptz_send(bucket)",
-        "int8send(people)",
-        "int8send(count)" if answered else _NOTHING,
-        f"float8send(coalesce({numbers}, 'NaN'))" if numbers else _NOTHING,
-        "float8send(coalesce(first, 'NaN'))" if between else _NOTHING,
-        "float8send(coalesce(last, 'NaN'))" if between else _NOTHING,
-        *(_HISTOGRAMS if answered and aggregate in QUANTILES else [_NOTHING] * 2),
-    ]
-    return sql.SQL(_PART).format(
-        level=sql.Literal(int(level)),
-        columns=sql.SQL(", ").join(
-            sql.SQL("string_agg({}, '')").format(sql.SQL(column)) for column in columns
-        ),
-        table=sql.Identifier(TABLES[Kind.POINTS, level]._meta.db_table),
-        # How much a counter grew from one bucket to the next is in neither of them.
-        start=sql.SQL("%(start{0})s::timestamptz - interval '1 {1}'" if between else "%(start{0})s")
-        .format(sql.SQL(str(int(level))), sql.SQL(level.label.lower())),
-        end=sql.Placeholder(f"end{level}"),
-        series=sql.SQL("" if answered else "AND people > 0"),
-    )  # fmt: skip
-
-
-_NOTHING: LiteralString = "NULL::bytea"
-_HISTOGRAMS: list[LiteralString] = [
-    "int8send(length(quantiles))",
-    "quantiles",
-]
-_PART: LiteralString = """
-    SELECT {level}::int4, series, node, tags, cumulative, {columns}
-    FROM {table}
-    WHERE project_id = %(project)s AND name = %(name)s AND tags @> %(tags)s
-        AND (%(node)s::text IS NULL OR node = %(node)s)
-        AND bucket >= {start} AND bucket < {end} {series}
-    GROUP BY series, node, tags, cumulative
-"""
-
-
-def _series(
-    question: MetricQuestion, answered: list[list[Any]], above: Mapping[bytes, People]
-) -> Series:
-    columns = list(zip(*answered, strict=True)) or [()] * 12
-    ids, nodes, tags, _, *packed = columns
-    lengths = [len(buckets) // 8 for buckets in packed[0]]
-    joined = [b"".join(part or b"" for part in column) for column in packed]
-    buckets, people, count = map(reading.whole, joined[:3])
-    numbers, firsts, lasts = map(reading.fractional, joined[3:6])
-    rows = np.repeat(np.arange(len(ids)), lengths)
-    if len(firsts):
-        numbers = numbers + _between(question.span.made_of, rows, buckets, people, firsts, lasts)
-    found = Series(
-        values=[_value(question.group_by, *of) for of in zip(nodes, tags, strict=True)],
-        ends=np.cumsum([0, *lengths]).tolist(),
-        rows=rows,
-        buckets=buckets,
-        count=count,
-        numbers=numbers,
-        histograms=Histograms.unpacked(reading.whole(joined[6]), joined[7]),
-        people={},
-    )
-    for row, series in enumerate(ids):
-        own = found.cells(row)
-        if series in above or people[own].any():
-            pairs = zip(buckets[own].tolist(), people[own].tolist(), strict=True)
-            found.people[row] = above.get(series, {}) | {question.span.made_of: [*pairs]}
-            if OTHER in tags[row]:
-                found.people[row] = _of_one(found.people[row])
-    return found
-
-
-def _of_one(people: People) -> People:
-    """As if they were one person's, and so withheld: a day's rarest series are series of their own
-    in its hours, where some are released and others aren't; the rest of the day would be theirs."""
-    return {
-        level: [(bucket, min(number, 1)) for bucket, number in cells]
-        for level, cells in people.items()
-    }
-
-
-def _between(
-    level: Level, rows: Whole, buckets: Whole, people: Whole, firsts: Floats, lasts: Floats
-) -> Floats:
-    """How much machines' counters grew from the bucket before to each one; one that fell began
-    anew at 0."""
-    order = np.lexsort((buckets, rows))
-    before, after = order[:-1], order[1:]
-    follows = (rows[before] == rows[after]) & (people[before] == 0) & (people[after] == 0)
-    follows &= buckets[after] - buckets[before] <= reading.microseconds(_LONGEST[level])
-    with np.errstate(over="ignore"):
-        grown = firsts[after] - lasts[before]
-    grown = np.where(grown < 0, firsts[after], grown)
-    between = np.zeros(len(rows))
-    between[after] = np.where(follows & ~np.isnan(grown), grown, 0)
-    return between
-
-
-def _value(group_by: str, node: str | None, tags: dict[str, Any]) -> str:
-    """What a series is grouped by."""
-    if OTHER in tags:
-        return OTHER
-    value = node if group_by == "node" else tags.get(group_by)
-    return NONE if value is None else str(value)
-
-
-# --- releasing ---
 
 
 def _withheld(people: People, level: Level, since: datetime, k: int) -> list[int]:
@@ -271,25 +90,25 @@ def _withheld(people: People, level: Level, since: datetime, k: int) -> list[int
 class _Merged:
     """What is released of the series, merged by group and bucket of the answer."""
 
-    def __init__(self, question: MetricQuestion, series: Series, now: Standing) -> None:
-        self._question, self._series, self._now = question, series, now
+    def __init__(self, question: MetricQuestion, read: Series, now: Standing) -> None:
+        self._question, self._series, self._now = question, read, now
         span = question.span
-        self._groups = sorted({*series.values}) if question.group_by else [""]
+        self._groups = sorted({*read.values}) if question.group_by else [""]
         self._edges = np.array([reading.number(edge) for edge in span.edges])
         self._shape = (len(self._groups), len(span.starts))
         lines = {group: line for line, group in enumerate(self._groups)}
-        line_of_row = [lines[value] if question.group_by else 0 for value in series.values]
+        line_of_row = [lines[value] if question.group_by else 0 for value in read.values]
         self._withheld = np.zeros(self._shape, np.int64)
-        self._cells = self._places(series.buckets)
+        self._cells = self._places(read.buckets)
         since, _ = whole(Level(min(span.made_of + 1, Level.MONTH)), span.start, span.end)
-        for row, people in series.people.items():
+        for row, people in read.people.items():
             withheld = np.array(_withheld(people, span.made_of, since, now.threshold), np.int64)
-            own = series.cells(row)
-            self._cells[own][np.isin(series.buckets[own], withheld)] = -1
+            own = read.cells(row)
+            self._cells[own][np.isin(read.buckets[own], withheld)] = -1
             places = self._places(withheld)
             np.add.at(self._withheld[line_of_row[row]], places[places >= 0], 1)
         told = self._cells >= 0
-        rows = np.array(line_of_row, np.int64)[series.rows]
+        rows = np.array(line_of_row, np.int64)[read.rows]
         self._cells = np.where(told, rows * self._shape[1] + self._cells, -1)
 
     def _places(self, moments: Whole) -> Whole:
@@ -349,16 +168,16 @@ class _Merged:
 
     def _values(self, rows: list[int]) -> list[list[Number]]:
         """What is asked for of each bucket of some groups. What adds up is 0 where nothing is."""
-        aggregate, series, told = self._question.aggregate, self._series, self._cells >= 0
-        count = self._added(series.count, told)
+        aggregate, read, told = self._question.aggregate, self._series, self._cells >= 0
+        count = self._added(read.count, told)
         if aggregate == "count":
             untold = (count == 0) & (self._withheld > 0)
             return _told(count[rows], untold[rows], int)
-        told &= ~np.isnan(series.numbers)
-        known = self._added(series.count, told)
+        told &= ~np.isnan(read.numbers)
+        known = self._added(read.count, told)
         if aggregate in ("min", "max"):
             return _told(self._extreme(aggregate, told)[rows], (known == 0)[rows])
-        numbers = self._added(series.numbers, told)
+        numbers = self._added(read.numbers, told)
         if aggregate == "avg":
             return _told((numbers / np.maximum(known, 1))[rows], (known == 0)[rows])
         if aggregate == "rate":
