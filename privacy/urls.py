@@ -2,20 +2,26 @@
 
 from django.urls import path
 
-from privacy import views
+from privacy.views import consent, deletions, exports, persons
 
 urlpatterns = [
-    path("v1/telemetry/tokens", views.TokensView.as_view(), name="tokens"),
-    path("v1/telemetry/export", views.ExportView.as_view(), name="exports"),
-    path("v1/telemetry/exports/<uuid:export_id>", views.ExportStatusView.as_view(), name="export"),
+    path("v1/telemetry/tokens", persons.TokensView.as_view(), name="tokens"),
+    path("v1/telemetry/export", exports.ExportView.as_view(), name="exports"),
+    path(
+        "v1/telemetry/exports/<uuid:export_id>", exports.ExportStatusView.as_view(), name="export"
+    ),
     path(
         "v1/telemetry/exports/<uuid:export_id>/download",
-        views.ExportDownloadView.as_view(),
+        exports.ExportDownloadView.as_view(),
         name="export-download",
     ),
-    path("api/schema/export/", views.ExportSchemaView.as_view(), name="export-schema"),
-    path("v1/telemetry/delete", views.DeleteView.as_view(), name="delete"),
-    path("v1/telemetry/delete/status", views.DeletionStatusView.as_view(), name="delete-status"),
-    path("v1/telemetry/delete/cancel", views.DeletionCancelView.as_view(), name="delete-cancel"),
-    path("v1/telemetry/consent", views.ConsentView.as_view(), name="consent"),
+    path("api/schema/export/", exports.ExportSchemaView.as_view(), name="export-schema"),
+    path("v1/telemetry/delete", deletions.DeleteView.as_view(), name="delete"),
+    path(
+        "v1/telemetry/delete/status", deletions.DeletionStatusView.as_view(), name="delete-status"
+    ),
+    path(
+        "v1/telemetry/delete/cancel", deletions.DeletionCancelView.as_view(), name="delete-cancel"
+    ),
+    path("v1/telemetry/consent", consent.ConsentView.as_view(), name="consent"),
 ]
