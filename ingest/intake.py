@@ -97,7 +97,7 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     _check_disk()
     pseudonyms = Pseudonyms(settings.PEPPER, arrival.grant.project_id)
     # Of what was sent: two batches that differ may be alike once they are scrubbed.
-    digest = _digest(decoded.records, pseudonyms)
+    digest = _digest(decoded, pseudonyms)
     clean(decoded.records, arrival.grant.scrubbing, arrival.grant.rules, pseudonyms)
     stored, too_old = _canonical(decoded, arrival.received_at, pseudonyms)
     rejections = sorted(
@@ -107,6 +107,9 @@ def accept(decoded: DecodedBatch, arrival: Arrival) -> Receipt:
     if not stored:
         raise AllRejected(rejections)
     batch_id = decoded.batch_id or uuid.uuid4()
+    if decoded.named_by_content and digest:
+        # Claimed once, for as long as an id is.
+        batch_id, digest = digest, None
     accepted = len({record.position for record in stored})
     state = _write(
         _ACCEPT if not rejections else _ACCEPT_SOME,
@@ -254,12 +257,15 @@ def _too_old(record: Record | Point) -> Rejection:
     return Rejection(record.position, "too_old", f"timestamp is more than {ago} ago", "timestamp")
 
 
-def _digest(records: Sequence[Record | Point], pseudonyms: Pseudonyms) -> uuid.UUID | None:
+def _digest(decoded: DecodedBatch, pseudonyms: Pseudonyms) -> uuid.UUID | None:
     """What a client that rebuilds its batch sends again; None where two may well send the same.
 
-    Two do who name neither a user nor a session nor a node, and one does who names no time.
+    Two do who name neither a user nor a session nor a node (to the millisecond, as most write
+    their times), and one does who names no time.
     """
-    if all(record.sender and record.occurred_at for record in records):
+    records = decoded.records
+    anonymous = decoded.named_by_content
+    if all(record.occurred_at and (anonymous or record.sender) for record in records):
         return uuid.UUID(bytes=pseudonyms.digest(_encode(records)))
     return None
 

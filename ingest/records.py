@@ -79,12 +79,13 @@ class Limits:
 class Record(msgspec.Struct):
     """One event as its client sent it, in the words of every format.
 
-    `occurred_at` is aware and as yet uncorrected; `user_id` and `session_id` are raw: they leave
-    the process only as keyed hashes. `properties` is the JSON text of an object.
+    `occurred_at` is aware and as yet uncorrected, None where the client named no time; `user_id`
+    and `session_id` are raw: they leave the process only as keyed hashes. `properties` is the JSON
+    text of an object.
     """
 
     position: int
-    occurred_at: datetime
+    occurred_at: datetime | None
     name: str
     user_id: str | None
     session_id: str | None
@@ -145,6 +146,11 @@ class DecodedBatch:
     # Whom the batch as a whole is from, for the limits that count by user or node.
     user_id: str | None = None
     node: str | None = None
+    # Whether a client that isn't answered sends just this again: then what has times is its own
+    # name, and no `batch_id` is needed.
+    named_by_content: bool = False
+    # How much of the body this is, where there are several in it.
+    body_bytes: int | None = None
 
     @property
     def received(self) -> int:
