@@ -104,12 +104,12 @@ def check_values(value: Any, limits: Limits) -> None:
         elif isinstance(part, list):
             pending += part
         elif isinstance(part, str):
-            _check_text(part)
+            check_text(part)
         elif isinstance(part, int | float):
             _check_number(part)
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
     if "\0" in text:
         raise InvalidRecord("invalid_character", "Text contains the NUL character")
     if not text.isascii():

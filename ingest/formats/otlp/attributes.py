@@ -9,66 +9,85 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from ingest.formats import fields
-from ingest.formats.json_values import check_names
-from ingest.formats.otlp.frames import Group
+from ingest.formats.json_values import check_names, check_text, check_values
+from ingest.formats.otlp.frames import MOST_VALUES, Group
 from ingest.formats.otlp.items import message
 from ingest.records import InvalidRecord, Limits
 
 # Whom something is of: the first that is there; none is kept as it is.
 USERS = ("user.id", "enduser.id")
-SESSION, VERSION, NODE = "session.id", "service.version", "service.instance.id"
+SESSION, VERSION, SDK = "session.id", "service.version", "telemetry.sdk.name"
+# How our own exports name what made them.
+OURS = "client-telemetry"
 
 _CONTAINERS = ("array_value", "kvlist_value")
+_encode = msgspec.json.Encoder().encode
 
 
-def mapping(attributes: Sequence[KeyValue], limits: Limits, depth: int = 1) -> dict[str, Any]:
-    """Attributes by their names; of two with one name the last one holds.
+class Values:
+    """Reads the values of one request, of which there may only be so many.
 
-    Raises InvalidRecord. `depth` is how deep they stand, the outermost at 1.
+    In protobuf one takes two bytes, and a microsecond here. Raises InvalidRecord.
     """
-    found: dict[str, Any] = {}
-    for attribute in attributes:
-        value = attribute.value
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._left = MOST_VALUES
+
+    def mapping(self, attributes: Sequence[KeyValue], depth: int = 1) -> dict[str, Any]:
+        """Attributes by their names; of two with one name the last one holds.
+
+        `depth` is how deep they stand, an item's own at 1.
+        """
+        self._take(len(attributes))
+        found: dict[str, Any] = {}
+        for attribute in attributes:
+            value = attribute.value
+            # By far the most are texts.
+            found[attribute.key] = value.string_value or self.plain(value, depth)
+        check_names(found, self.limits)
+        return found
+
+    def plain(self, value: AnyValue, depth: int = 1) -> Any:
+        """A value as JSON has it, bytes as base64."""
         kind = value.WhichOneof("value")
-        if kind == "string_value":
-            found[attribute.key] = value.string_value
-        else:
-            found[attribute.key] = _other(value, kind, limits, depth)
-    check_names(found, limits)
-    return found
+        if kind == "double_value" and not math.isfinite(value.double_value):
+            raise InvalidRecord("number_out_of_range", "A number is not finite or too large")
+        if kind in _CONTAINERS:
+            return self._container(value, kind, depth + 1)
+        if kind == "bytes_value":
+            return base64.b64encode(value.bytes_value).decode()
+        return getattr(value, kind) if kind is not None else None
 
+    def _container(self, value: AnyValue, kind: str, depth: int) -> Any:
+        if depth > self.limits.depth:
+            raise InvalidRecord("too_deep", f"Nested more than {self.limits.depth} levels deep")
+        if kind == "kvlist_value":
+            return self.mapping(value.kvlist_value.values, depth)
+        values = value.array_value.values
+        self._take(len(values))
+        return [self.plain(item, depth) for item in values]
 
-def plain(value: AnyValue, limits: Limits, depth: int = 1) -> Any:
-    """A value as JSON has it, bytes as base64. Raises InvalidRecord."""
-    return _other(value, value.WhichOneof("value"), limits, depth)
+    def _take(self, count: int) -> None:
+        if count > self._left:
+            raise InvalidRecord(
+                "too_complex", f"The request holds more than {MOST_VALUES} attributes and values"
+            )
+        self._left -= count
 
-
-def _other(value: AnyValue, kind: str | None, limits: Limits, depth: int) -> Any:
-    if kind == "double_value" and not math.isfinite(value.double_value):
-        raise InvalidRecord("number_out_of_range", "A number is not finite or too large")
-    if kind in _CONTAINERS and depth >= limits.depth:
-        raise InvalidRecord("too_deep", f"Nested more than {limits.depth} levels deep")
-    if kind == "array_value":
-        return [plain(item, limits, depth + 1) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return mapping(value.kvlist_value.values, limits, depth + 1)
-    if kind == "bytes_value":
-        return base64.b64encode(value.bytes_value).decode()
-    return getattr(value, kind) if kind is not None else None
-
-
-def taken(names: Sequence[str], attributes: dict[str, Any], limits: Limits) -> str | None:
-    """The first of these ids that there is; all of them are taken out of `attributes`."""
-    found = [
-        fields.identifier(attributes.pop(name), name, limits)
-        for name in names
-        if name in attributes
-    ]
-    return next(filter(None, found), None)
+    def taken(self, names: Sequence[str], attributes: dict[str, Any]) -> str | None:
+        """The first of these ids that there is; all of them are taken out of `attributes`."""
+        found = [
+            fields.identifier(attributes.pop(name), name, self.limits)
+            for name in names
+            if name in attributes
+        ]
+        return next(filter(None, found), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +98,28 @@ class Source:
     session_id: str | None
     version: str | None
     scope: str | None
-    # The other attributes of the resource.
+    # The other attributes of the resource, and the same as JSON text.
     attributes: dict[str, Any]
+    text: bytes
+    # Whether our own exporter sent it.
+    is_ours: bool
 
 
-def source(group: Group, encoding: str, limits: Limits) -> Source:
+def source(group: Group, encoding: str, values: Values) -> Source:
     """Who sent a group; raises InvalidRecord, which holds for each of its items."""
-    most = limits.event_bytes
-    scope = message(InstrumentationScope, group.scope, encoding, most)
-    resource = message(Resource, group.resource, encoding, most)
-    found = mapping(resource.attributes, limits, depth=2)
+    limits = values.limits
+    described = message(InstrumentationScope, group.scope, encoding, limits)
+    resource = message(Resource, group.resource, encoding, limits)
+    found = values.mapping(resource.attributes, depth=2)
+    check_values(found, limits)
+    scope = fields.word(described.name, "scope.name", limits)
+    check_text(scope or "")
     return Source(
-        taken(USERS, found, limits),
-        taken((SESSION,), found, limits),
-        taken((VERSION,), found, limits),
-        fields.word(scope.name, "scope.name", limits),
+        values.taken(USERS, found),
+        values.taken((SESSION,), found),
+        values.taken((VERSION,), found),
+        scope,
         found,
+        _encode(found),
+        found.get(SDK) == OURS,
     )

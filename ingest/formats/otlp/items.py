@@ -18,10 +18,13 @@ from google.protobuf.message import DecodeError, Message
 
 from ingest.formats.json_values import UNDECODABLE
 from ingest.formats.otlp.frames import JSON
-from ingest.records import InvalidRecord
+from ingest.records import InvalidRecord, Limits
 
 M = TypeVar("M", bound=Message)
 
+# As it is written a message may be so many times as long as an event as it is stored: what that is
+# will be known of it once it is read. Of the shortest fields so much makes five megabytes.
+_LONGER = 4
 # As deep as protobuf's own parser goes.
 _DEEPEST = 100
 _IDS = frozenset({"trace_id", "span_id", "parent_span_id"})
@@ -29,13 +32,13 @@ _decode = msgspec.json.Decoder().decode
 _Fields = dict[str, tuple[str, Callable[[Any, int], Any]]]
 
 
-def message(kind: type[M], item: bytes, encoding: str, most: int) -> M:
-    """The message that is written in `item`.
-
-    Raises InvalidRecord for what is none, or has more than `most` bytes.
-    """
+def message(kind: type[M], item: bytes, encoding: str, limits: Limits) -> M:
+    """The message that is written in `item`; raises InvalidRecord for what is none, or too long."""
+    most = _LONGER * limits.event_bytes
     if len(item) > most:
-        raise InvalidRecord("event_too_large", f"{kind.DESCRIPTOR.name} has more than {most} bytes")
+        raise InvalidRecord(
+            "event_too_large", f"{kind.DESCRIPTOR.name} is larger than {most} bytes"
+        )
     if encoding == JSON:
         return _from_json(kind, item)
     try:
@@ -123,11 +126,8 @@ def _base64(value: Any, depth: int) -> bytes:
 
 
 def _enumerated(kind: EnumDescriptor, value: Any, depth: int) -> int:
-    if isinstance(value, str):
-        if value not in kind.values_by_name:
-            raise ValueError
-        return kind.values_by_name[value].number
-    return _integer(value, depth)
+    named = kind.values_by_name.get(value) if isinstance(value, str) else None
+    return named.number if named is not None else _integer(value, depth)
 
 
 _BY_TYPE: dict[int, Callable[[Any, int], Any]] = {
