@@ -4,7 +4,7 @@ Reads `wsgi.input` itself: Django hands out an empty body for chunked requests, 
 for its size must not have been read into memory first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,19 @@ CONTENT_TYPES = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What an endpoint takes: how many bytes, as sent and decompressed, and of which types."""
+
+    wire_bytes: int
+    body_bytes: int
+    content_types: Collection[str] = CONTENT_TYPES
+    expected: str = "application/json"
+
+
+BATCH = Bounds(settings.MAX_WIRE_BYTES, settings.MAX_BODY_BYTES)
+
+
 class _Reader(Protocol):
     def read(self, size: int = ..., /) -> bytes: ...
 
@@ -41,16 +54,21 @@ class Body:
     wire_bytes: int
 
 
-def read(request: HttpRequest, most: int | None = None) -> Body:
-    """The decompressed body of a request, of at most so many bytes both as sent and decompressed;
-    of a batch's where nothing is said.
+def content_type_of(request: HttpRequest) -> str:
+    """The type that a request says its body is of, without parameters; empty where it says none."""
+    content_type: str = request.META.get("CONTENT_TYPE", "")
+    return content_type.partition(";")[0].strip().lower()
+
+
+def read(request: HttpRequest, bounds: Bounds = BATCH) -> Body:
+    """The decompressed body of a request; of a batch's bounds where nothing is said.
 
     Raises MalformedBatch: `unsupported_type`, `unsupported_encoding`, `too_large`,
     `too_large_decompressed`, `invalid_encoding`, `truncated`.
     """
-    content_type = request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-    if content_type not in CONTENT_TYPES:
-        raise MalformedBatch("unsupported_type", "The content type must be application/json.")
+    content_type = content_type_of(request)
+    if content_type not in bounds.content_types:
+        raise MalformedBatch("unsupported_type", f"The content type must be {bounds.expected}.")
     encoding = request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if not encoding and content_type.endswith("gzip"):
         # Gzipped JSON by its type. With a Content-Encoding as well it is still compressed once.
@@ -61,8 +79,8 @@ def read(request: HttpRequest, most: int | None = None) -> Body:
             "unsupported_encoding",
             f"Content-Encoding must be one of {', '.join(ENCODINGS)}, and only one.",
         )
-    wire = _read_wire(request, most or settings.MAX_WIRE_BYTES)
-    return Body(decompress(wire, most or settings.MAX_BODY_BYTES), len(wire))
+    wire = _read_wire(request, bounds.wire_bytes)
+    return Body(decompress(wire, bounds.body_bytes), len(wire))
 
 
 def _read_wire(request: HttpRequest, limit: int) -> bytes:

@@ -3,14 +3,11 @@
 Each does four things: authenticate, limit, decode, call one function.
 """
 
-import threading
-from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -18,65 +15,29 @@ from rest_framework.views import APIView
 from ingest import bodies, headers, intake
 from ingest.authentication import SENDERS, MayIngest, granted
 from ingest.cors import origin_of
-from ingest.endpoints import LimitedView
+from ingest.endpoints import LIMITS, LimitedView, SenderView, envelope_of, room_for
 from ingest.formats import FORMATS
 from ingest.models import ApiKey, Batch
-from ingest.records import DecodedBatch, Envelope, Limits, MalformedBatch
+from ingest.records import DecodedBatch, MalformedBatch
 from ingest.schema import operations
-from telemetry_site.errors import MOST_ERRORS, STATUS_OF_CODE, error_response, unavailable
+from telemetry_site.errors import MOST_ERRORS, error_response
 from telemetry_site.responses import json_response
 
-LIMITS = Limits(
-    batch_events=settings.MAX_BATCH_EVENTS,
-    event_bytes=settings.MAX_EVENT_BYTES,
-    depth=settings.MAX_DEPTH,
-    name_length=settings.MAX_NAME_LENGTH,
-    structure=settings.MAX_STRUCTURE,
-)
-# Decoding a body of the largest size takes tens of megabytes: of those one at a time.
-_LARGE_BYTES = 1024**2
-_large_body = threading.Lock()
 
-
-class IntakeView(LimitedView):
+class IntakeView(SenderView):
     """Takes a batch in one wire format."""
 
-    authentication_classes = SENDERS
-    permission_classes = [MayIngest]
-    format: str
     items = "events"
 
-    def post(self, request: Request) -> HttpResponse:
-        arrival = intake.Arrival(
-            grant=granted(request),
-            format=self.format,
-            request_id=request.META["telemetry.request_id"],
-            received_at=timezone.now(),
-            started=request.META["telemetry.started"],
-        )
+    def take(self, request: HttpRequest, arrival: intake.Arrival) -> HttpResponse:
+        body = bodies.read(request)
+        arrival.wire_bytes, arrival.body_bytes = body.wire_bytes, len(body.content)
+        envelope = envelope_of(request, arrival, _idempotency_key(request))
         try:
-            return self._answer_to(request._request, arrival)
-        except intake.DiskFull:
-            return unavailable("The server's disk is nearly full.", "disk_full")
-
-    def user(self, request: HttpRequest) -> str | None:
-        try:
-            return headers.text(request, headers.USER)
-        except MalformedBatch:
-            return None  # the batch is refused for it, and that is written down
-
-    def _answer_to(self, request: HttpRequest, arrival: intake.Arrival) -> HttpResponse:
-        try:
-            receipt = self._accept(request, arrival)
-        except MalformedBatch as reason:
-            intake.refuse(arrival, reason.code, [])
-            errors = [{"field": reason.field, "code": reason.code, "message": reason.details}]
-            return error_response(
-                STATUS_OF_CODE.get(reason.code, 400),
-                reason.code,
-                reason.details,
-                errors if reason.field else (),
-            )
+            with room_for(body):
+                decoded = FORMATS[self.format](body.content, envelope)
+                self._check_sender(decoded)
+                receipt = intake.accept(decoded, arrival)
         except intake.AllRejected as refused:
             first = refused.rejections[0]
             intake.refuse(arrival, first.code, refused.rejections)
@@ -87,22 +48,6 @@ class IntakeView(LimitedView):
                 [problem.report for problem in refused.rejections],
             )
         return self.answer(arrival, receipt)
-
-    def _accept(self, request: HttpRequest, arrival: intake.Arrival) -> intake.Receipt:
-        body = bodies.read(request)
-        arrival.wire_bytes, arrival.body_bytes = body.wire_bytes, len(body.content)
-        envelope = Envelope(
-            user_id=headers.text(request, headers.USER),
-            client_version=headers.text(request, "X-Client-Version"),
-            batch_id=_idempotency_key(request),
-            users_optional=arrival.grant.users_optional,
-            limits=LIMITS,
-        )
-        arrival.user_id = envelope.user_id
-        with _large_body if len(body.content) > _LARGE_BYTES else nullcontext():
-            decoded = FORMATS[self.format](body.content, envelope)
-            self._check_sender(decoded)
-            return intake.accept(decoded, arrival)
 
     def _check_sender(self, decoded: DecodedBatch) -> None:
         """The limits that count by what only the body says."""

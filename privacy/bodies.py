@@ -16,6 +16,7 @@ from privacy.tokens import LONGEST_LIFE
 from telemetry_site.errors import STATUS_OF_CODE
 
 MOST_BYTES = 64 * 1024
+_BOUNDS = bodies.Bounds(MOST_BYTES, MOST_BYTES)
 EVERYTHING = "*"
 
 
@@ -129,7 +130,7 @@ class ConsentBody(AboutPerson):
 def read(request: Request, form: type[_Form]) -> dict[str, Any]:
     """The body's fields; raises UnreadableBody, or a ValidationError that names what is wrong."""
     try:
-        content = bodies.read(request._request, MOST_BYTES).content
+        content = bodies.read(request._request, _BOUNDS).content
     except MalformedBatch as error:
         raise UnreadableBody(error.details, error.code) from None
     try:

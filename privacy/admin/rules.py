@@ -21,10 +21,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from ingest import intake
 from ingest.admin.lists import NOTHING
+from ingest.endpoints import LIMITS
 from ingest.formats import FORMATS
 from ingest.models import Project
 from ingest.records import Envelope, MalformedBatch, Point, Record
-from ingest.views import LIMITS
 from privacy import audit
 from privacy.models import PrivacyRules
 from privacy.rules import DOES, FIELDS, InvalidRules, Rules
