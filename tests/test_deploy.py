@@ -170,14 +170,19 @@ def test_the_documentation_has_all_that_compose_wants_to_be_told() -> None:
 
 
 def test_the_proxies_let_pass_what_the_service_takes() -> None:
-    limit = value(settings_read()["TELEMETRY_MAX_WIRE_BYTES"])
-    assert limit == MIB
+    read = settings_read()
+    names = ("TELEMETRY_MAX_WIRE_BYTES", "TELEMETRY_MAX_OTLP_WIRE_BYTES")
+    limits = [value(read[name]) for name in names]
+    assert limits == [MIB, 4 * MIB]
     nginx, caddy = text("nginx/telemetry.conf"), text("caddy/Caddyfile")
-    assert re.findall(r"client_max_body_size (\d+);", nginx) == [str(limit)]
-    assert f"The body is larger than {limit} bytes as sent." in nginx
-    (buffer,) = re.findall(r"client_body_buffer_size (\d+);", nginx)
-    assert int(buffer) > limit, "a body that fills it goes into a file"
-    assert re.findall(r"(?:max_size|request_buffers) (\w+)", caddy) == ["1MiB"] * 2
+    assert re.findall(r"client_max_body_size (\d+);", nginx) == [str(limit) for limit in limits]
+    for limit in limits:
+        assert f"The body is larger than {limit} bytes as sent." in nginx
+    buffers = re.findall(r"client_body_buffer_size (\d+);", nginx)
+    for buffer, limit in zip(buffers, limits, strict=True):
+        assert int(buffer) > limit, "a body that fills it goes into a file"
+    assert re.findall(r"max_size (\w+)", caddy) == ["4MiB", "1MiB"]
+    assert re.findall(r"request_buffers (\w+)", caddy) == ["4MiB"]
 
 
 def test_the_shipped_postgresql_is_the_one_that_is_tested(compose: dict[str, Any]) -> None:
