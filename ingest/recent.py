@@ -28,7 +28,7 @@ ROWS = 200
 BEFORE_ARRIVAL = timedelta(hours=1)
 PATIENCE_MILLISECONDS = 300
 # Formats whose rows are measurements.
-MEASURED = frozenset({"metrics", "snapshot"})
+MEASURED = frozenset({"metrics", "snapshot", "otlp_metrics"})
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ RULES = {
         Rule("browser.ip", "address", "100/m", "browser batches from one address"),
         Rule("snapshot.node", "node", "10/m", "one node's snapshots"),
         Rule("metrics.key", "key", "6000/m", "batches of metrics with one key"),
+        Rule("otlp.key", "key", "6000/m", "OpenTelemetry requests with one key"),
         Rule("submit.user", "user_or_caller", "30/m,1000/h", "one user's or caller's submissions"),
         Rule("privacy.subject", "user", "10/h,100/d", "requests about one person's data"),
         Rule("privacy.status", "user", "60/m", "one person's looks at their exports"),

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from ingest import views
+from ingest.otlp import views as otlp
 
 urlpatterns = [
     path("v1/events", views.EventsView.as_view(), name="events"),
@@ -11,6 +12,8 @@ urlpatterns = [
     path("v1/metrics", views.MetricsView.as_view(), name="metrics"),
     path("api/client-telemetry", views.ClientTelemetryView.as_view(), name="client-telemetry"),
     path("api/telemetry/snapshot", views.SnapshotView.as_view(), name="snapshot"),
+    path("otlp/v1/logs", otlp.LogsView.as_view(), name="otlp-logs"),
+    path("otlp/v1/traces", otlp.TracesView.as_view(), name="otlp-traces"),
     path("v1/batches/<uuid:batch_id>", views.BatchView.as_view(), name="batch"),
     path("v1/ping", views.PingView.as_view(), name="ping"),
     path("v1/info", views.InfoView.as_view(), name="info"),

@@ -16,7 +16,8 @@ from ingest import bodies, headers, intake
 from ingest.authentication import SENDERS, MayIngest, granted
 from ingest.cors import origin_of
 from ingest.endpoints import LIMITS, LimitedView, SenderView, envelope_of, room_for
-from ingest.formats import FORMATS
+from ingest.formats import FORMATS, NAMES
+from ingest.formats.otlp.frames import MOST_ITEMS
 from ingest.models import ApiKey, Batch
 from ingest.records import DecodedBatch, MalformedBatch
 from ingest.schema import operations
@@ -181,11 +182,14 @@ class InfoView(APIView):
                 "name": "telemetry",
                 "version": settings.VERSION,
                 "api_versions": ["v1"],
-                "formats": sorted(FORMATS),
+                "formats": NAMES,
                 "encodings": bodies.ENCODINGS,
                 "limits": {
                     "wire_bytes": settings.MAX_WIRE_BYTES,
                     "body_bytes": settings.MAX_BODY_BYTES,
+                    "otlp_wire_bytes": settings.MAX_OTLP_WIRE_BYTES,
+                    "otlp_body_bytes": settings.MAX_OTLP_BODY_BYTES,
+                    "otlp_items": MOST_ITEMS,
                     "batch_events": LIMITS.batch_events,
                     "event_bytes": LIMITS.event_bytes,
                     "depth": LIMITS.depth,

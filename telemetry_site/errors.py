@@ -70,6 +70,7 @@ TITLES = {
     415: "Unsupported media type",
     429: "Too many requests",
     500: "Internal error",
+    501: "Not implemented",
     503: "Not able to accept now",
 }
 

@@ -75,6 +75,7 @@ INSTALLED_APPS = [
     "aggregation",
 ]
 MIDDLEWARE = [
+    "ingest.otlp.middleware.OtlpRefusals",
     "telemetry_site.middleware.RequestLog",
     "telemetry_site.middleware.PagesOnly",
     "django.middleware.security.SecurityMiddleware",
@@ -218,6 +219,9 @@ REDIS_TIMEOUT_SECONDS = 0.2
 
 MAX_WIRE_BYTES = env_int("TELEMETRY_MAX_WIRE_BYTES", 1024**2, least=1024)
 MAX_BODY_BYTES = env_int("TELEMETRY_MAX_BODY_BYTES", 10 * 1024**2, least=1024)
+# Collectors send 8,192 records at once by default; each request is split into batches.
+MAX_OTLP_WIRE_BYTES = env_int("TELEMETRY_MAX_OTLP_WIRE_BYTES", 4 * 1024**2, least=1024)
+MAX_OTLP_BODY_BYTES = env_int("TELEMETRY_MAX_OTLP_BODY_BYTES", 20 * 1024**2, least=1024)
 MAX_BATCH_EVENTS = env_int("TELEMETRY_MAX_BATCH_EVENTS", 1000, least=1, most=32_767)
 MAX_EVENT_BYTES = env_int("TELEMETRY_MAX_EVENT_BYTES", 32 * 1024, least=256)
 MAX_DEPTH = env_int("TELEMETRY_MAX_DEPTH", 16, least=1, most=200)

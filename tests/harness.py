@@ -103,6 +103,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     text: str
+    content: bytes = b""
 
     @property
     def json(self) -> Any:
@@ -273,4 +274,5 @@ def demonstrated() -> Iterator[Service]:
 
 def _answer(status: int, response: Any) -> Answer:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(status, headers, response.read().decode())
+    content = response.read()
+    return Answer(status, headers, content.decode(errors="replace"), content)

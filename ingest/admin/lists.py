@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 from unfold.views import ChangeList
 
-from ingest.formats import FORMATS
+from ingest.formats import NAMES
 from ingest.models import Batch, Project
 from ingest.selections import AGES, Looked, walking_an_index
 from telemetry_site.pages import ListPage
@@ -117,7 +117,7 @@ class FormatFilter(Asked):
     parameter_name = "format"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [(name, name) for name in sorted(FORMATS)]
+        return [(name, name) for name in NAMES]
 
 
 class DayFilter(Asked):

@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from ingest.admin.lists import STATE_LABELS, duration, outcomes
-from ingest.formats import FORMATS
+from ingest.formats import NAMES
 from ingest.models import Event, MetricPoint, Project
 from ingest.recent import Arrival, Arrivals, Asked, arrivals
 from telemetry_site.pages import Page, record
@@ -41,7 +41,7 @@ class RecentEvents(Page):
         asked = _asked(request)
         context: dict[str, Any] = {
             "projects": Project.objects.order_by("slug"),
-            "formats": sorted(FORMATS),
+            "formats": NAMES,
             "asked": asked,
         }
         if asked is None:

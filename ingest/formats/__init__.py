@@ -1,14 +1,16 @@
 """The wire formats: each one pure decoder, from a body's bytes to records.
 
-A new format is one module beside this one, one line in `FORMATS`, and one test file.
+A new format of batches is one module beside this one, one line in `FORMATS`, and one test file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ingest.formats import client_telemetry, events, metrics, snapshot, submit
+from ingest.formats.otlp import logs
 from ingest.records import DecodedBatch, Envelope
 
 Decoder = Callable[[bytes, Envelope], DecodedBatch]
+OtlpDecoder = Callable[[bytes, str, Envelope], Iterator[DecodedBatch]]
 
 FORMATS: dict[str, Decoder] = {
     "events": events.decode,
@@ -17,3 +19,6 @@ FORMATS: dict[str, Decoder] = {
     "metrics": metrics.decode,
     "snapshot": snapshot.decode,
 }
+# Of OTLP a request is in one of two encodings, and may hold several batches.
+OTLP_FORMATS: dict[str, OtlpDecoder] = {"otlp_logs": logs.decode}
+NAMES = tuple(sorted([*FORMATS, *OTLP_FORMATS]))

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from django.conf import settings
 
+from ingest.formats import NAMES
+from ingest.formats.otlp.frames import MOST_ITEMS
 from ingest.models import OUTCOMES, Batch
 from telemetry_site.errors import MOST_ERRORS
 from telemetry_site.openapi import (
@@ -170,11 +172,14 @@ TOLD = answer(
             "name": "telemetry",
             "version": settings.VERSION,
             "api_versions": ["v1"],
-            "formats": ["client_telemetry", "events", "metrics", "snapshot", "submit"],
+            "formats": list(NAMES),
             "encodings": ["gzip", "deflate", "br", "zstd"],
             "limits": {
                 "wire_bytes": settings.MAX_WIRE_BYTES,
                 "body_bytes": settings.MAX_BODY_BYTES,
+                "otlp_wire_bytes": settings.MAX_OTLP_WIRE_BYTES,
+                "otlp_body_bytes": settings.MAX_OTLP_BODY_BYTES,
+                "otlp_items": MOST_ITEMS,
                 "batch_events": settings.MAX_BATCH_EVENTS,
                 "event_bytes": settings.MAX_EVENT_BYTES,
                 "depth": settings.MAX_DEPTH,

@@ -51,7 +51,8 @@ class Connection:
         with contextlib.closing(http.client.HTTPResponse(self.socket)) as response:
             response.begin()
             headers = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, headers, response.read().decode())
+            content = response.read()
+            return Answer(response.status, headers, content.decode(), content)
 
     def answer_if_any(self) -> Answer | None:
         """The next answer, None where the server hangs up without a word."""

@@ -21,6 +21,7 @@ import pytest
 from django.conf import settings
 from django.test import Client, override_settings
 from django.utils import timezone
+from google.rpc.code_pb2 import Code
 
 from ingest import counters as counters_module
 from ingest import ratelimits
@@ -77,9 +78,13 @@ def policies(answer: Answer) -> dict[str, dict[str, int]]:
 def assert_limited(answer: Answer, rule: str) -> None:
     """It is a 429 that says all it has to."""
     assert answer.status == 429, answer
-    assert (answer.json["code"], answer.json["policy"]) == ("rate_limited", rule)
-    assert answer.json["error"] == "Too many requests"
-    assert rule in answer.json["details"]
+    if rule == "otlp.key":
+        assert answer.json["code"] == Code.RESOURCE_EXHAUSTED
+        assert rule in answer.json["message"]
+    else:
+        assert (answer.json["code"], answer.json["policy"]) == ("rate_limited", rule)
+        assert answer.json["error"] == "Too many requests"
+        assert rule in answer.json["details"]
     assert re.fullmatch(r"[1-9][0-9]*", answer.headers["retry-after"])
     state = policies(answer)[rule]
     assert state["r"] == 0
@@ -128,6 +133,10 @@ class Asker:
 
     def metrics(self) -> Answer:
         return self.post("/v1/metrics", [{"name": "m", "type": "gauge", "value": 1}])
+
+    def otlp(self) -> Answer:
+        scopes = [{"logRecords": [{"body": {"stringValue": "told"}}]}]
+        return self.post("/otlp/v1/logs", {"resourceLogs": [{"scopeLogs": scopes}]})
 
     def submit_by_header(self) -> Answer:
         return self.post("/v1/submit", batch(), **{"X-User-ID": self.user})
@@ -181,6 +190,7 @@ CASES = [
     ("browser.ip", Asker.page, "address"),
     ("snapshot.node", Asker.snapshot, "node"),
     ("metrics.key", Asker.metrics, "key"),
+    ("otlp.key", Asker.otlp, "key"),
     ("submit.user", Asker.submit_by_header, "user"),
     ("submit.user", Asker.submit_by_batch, "user"),
     ("submit.user", Asker.submit_nameless, "address"),
@@ -479,6 +489,7 @@ def spent(asker: Asker, rule: str, ask: Ask) -> Asker:
         ("events.key", Asker.events, "/v1/events"),
         ("browser.ip", Asker.page, "/api/client-telemetry"),
         ("metrics.key", Asker.metrics, "/v1/metrics"),
+        ("otlp.key", Asker.otlp, "/otlp/v1/logs"),
         ("submit.user", Asker.submit_by_header, "/v1/submit"),
     ],
     ids=lambda value: getattr(value, "__name__", value),

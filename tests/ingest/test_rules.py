@@ -22,6 +22,7 @@ DEFAULTS = {
     "browser.ip": "100/m",
     "snapshot.node": "10/m",
     "metrics.key": "6000/m",
+    "otlp.key": "6000/m",
     "submit.user": "30/m,1000/h",
     "privacy.subject": "10/h,100/d",
     "privacy.status": "60/m",

@@ -9,6 +9,7 @@ import pytest
 from django.db import InterfaceError, OperationalError
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from google.rpc.code_pb2 import Code
 
 from telemetry_site import errors
 from tests.harness import Answer, Project, Service
@@ -26,6 +27,8 @@ ROUTES = {
     "v1/metrics": ("/v1/metrics", {"POST"}),
     "api/client-telemetry": ("/api/client-telemetry", {"POST"}),
     "api/telemetry/snapshot": ("/api/telemetry/snapshot", {"POST"}),
+    "otlp/v1/logs": ("/otlp/v1/logs", {"POST"}),
+    "otlp/v1/traces": ("/otlp/v1/traces", {"POST"}),
     "v1/ping": ("/v1/ping", {"GET", "HEAD"}),
     "v1/info": ("/v1/info", {"GET", "HEAD"}),
     "v1/query/events": ("/v1/query/events", {"GET", "HEAD"}),
@@ -241,6 +244,8 @@ def test_another_method_is_refused_and_told_which_there_are(
     allowed = next(allowed for route, allowed in ROUTES.values() if route == path)
     if method == "HEAD":
         assert (answer.status, answer.text) == (405, "")
+    elif path.startswith("/otlp/") and method != "OPTIONS":
+        assert (answer.status, answer.json["code"]) == (405, Code.UNIMPLEMENTED)
     elif method != "OPTIONS" or answer.status != 200:
         check_shape(answer, 405, "method_not_allowed")
     assert allowed <= set(answer.headers["allow"].split(", ")) <= allowed | {"OPTIONS"}

@@ -1,5 +1,6 @@
 """`/metrics` of the real service: it tells what happens in any of its processes, and of nobody."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from telemetry_site.models import Pause
 from telemetry_site.monitoring.table import METRICS
 from telemetry_site.queues import tell_of_pauses
 from tests.harness import Project, Service, wait_for
+from tests.ingest.otlp import JSON, log, logs, written
 from tests.ingest.sending import accepted, batch, event, moment, send, settled
 from tests.ingest.waiting import plant, record, storing
 from tests.telemetry_site.scraping import Reading, ask, read, scrape
@@ -78,6 +80,7 @@ FORMATS: dict[str, tuple[str, str, Callable[[], Any], int]] = {
     "snapshot": (
         "/api/telemetry/snapshot", "snapshot", lambda: SNAPSHOT | {"timestamp": moment()}, 1,
     ),
+    "otlp_logs": ("/otlp/v1/logs", "otlp-logs", lambda: json.loads(written(logs(log()), JSON)), 1),
 }  # fmt: skip
 
 
