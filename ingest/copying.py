@@ -14,12 +14,13 @@ from uuid import UUID
 
 import psycopg
 from django.db import transaction
+from django.utils import timezone
 from msgspec.structs import astuple
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 from ingest import marks, partitions, prepared
-from ingest.records import StoredPoint, StoredRecord
+from ingest.records import StoredPoint, StoredRecord, microseconds
 
 # What is wrong with the data and not with the moment: SQLSTATE classes 22 and 23.
 DATA_ERRORS = (
@@ -98,8 +99,21 @@ def copy_rows(rows: list[Row]) -> list[Failure]:
             hours = {(row.batch.project_id, row.record.occurred // _HOUR) for row in its_rows}
             _make_days(table.partitioned, {hour // 24 for _, hour in hours})
             failures += _copy(table, its_rows)
-            marks.append(table.kind, hours)
+            marks.append(table.kind, hours | _following(its_rows))
     return failures
+
+
+def _following(rows: list[Row]) -> set[tuple[int, int]]:
+    """The hours after those of what is cumulative, where they may have begun: what it grew by in
+    one is from what it was in the hour before."""
+    open_hour = (microseconds(timezone.now()) + _SOON) // _HOUR
+    return {
+        (row.batch.project_id, following)
+        for row in rows
+        if isinstance(row.record, StoredPoint)
+        and row.record.started is not None
+        and (following := row.record.occurred // _HOUR + 1) <= open_hour
+    }
 
 
 _days_made: set[tuple[str, date]] = set()
@@ -178,11 +192,15 @@ TABLES: Mapping[type[StoredRecord | StoredPoint], Table] = {
             "sum": "float8",
             "min": "float8",
             "max": "float8",
+            "weights": "int8[]",
+            "started_at": "timestamptz",
         },
     ),
 }
 
 _HOUR = 3_600_000_000
+# Longer than a transaction that stores takes: another one may have counted the next hour by then.
+_SOON = _HOUR // 6
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 # PostgreSQL counts from 2000.
 _POSTGRES_EPOCH = 946_684_800_000_000

@@ -234,6 +234,8 @@ def _stored_point(point: Point, occurred: int, subject: bytes | None) -> StoredP
         point.sum,
         point.min,
         point.max,
+        point.weights,
+        microseconds(point.started_at) if point.started_at is not None else None,
     )
 
 

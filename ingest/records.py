@@ -110,6 +110,10 @@ class Point(msgspec.Struct):
     many points). Of a counter, gauge or meter there is a `value`; of a histogram there are
     `samples`; of a summary `count`, `sum`, `min` and `max`. A counter's value is a delta unless it
     is `cumulative`. `node` is a machine's id, not a person's; `tags` is the JSON text of an object.
+
+    A histogram that came as buckets has `weights` beside its samples: each sample stands for so
+    many measurements, and `count`, `sum`, `min` and `max` are said beside them. What is cumulative
+    and says since when has `started_at`, where it was 0; so may histograms and summaries be.
     """
 
     position: int
@@ -127,6 +131,8 @@ class Point(msgspec.Struct):
     sum: float | None = None
     min: float | None = None
     max: float | None = None
+    weights: list[int] | None = None
+    started_at: datetime | None = None
 
     @property
     def sender(self) -> str | None:
@@ -193,7 +199,10 @@ class StoredRecord(msgspec.Struct, array_like=True, frozen=True, tag=0):
 
 
 class StoredPoint(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """One measurement as it waits in the ledger; see `Point` and `StoredRecord`."""
+    """One measurement as it waits in the ledger; see `Point` and `StoredRecord`.
+
+    The last fields may be missing: what an earlier version packed may still wait.
+    """
 
     position: int
     part: int
@@ -210,10 +219,16 @@ class StoredPoint(msgspec.Struct, array_like=True, frozen=True, tag=1):
     sum: float | None
     min: float | None
     max: float | None
+    weights: list[int] | None = None
+    started: int | None = None
 
     @property
     def occurred_at(self) -> datetime:
         return EPOCH + timedelta(microseconds=self.occurred)
+
+    @property
+    def started_at(self) -> datetime | None:
+        return None if self.started is None else EPOCH + timedelta(microseconds=self.started)
 
 
 def microseconds(moment: datetime) -> int:

@@ -79,7 +79,7 @@ POINTS = Source(
     "batch_id, position, part",
     """
     name, occurred_at AS timestamp, 'stored' AS state, batch_id, position, part, kind, node, tags,
-    cumulative, value, samples, count, sum, min, max
+    cumulative, value, samples, count, sum, min, max, weights, started_at
     """,
 )
 
@@ -322,7 +322,7 @@ def _shown(record: StoredRecord | StoredPoint, state: str, batch_id: UUID) -> di
             "properties": msgspec.Raw(record.properties),
         }
     shown = ("position", "part", "kind", "node", "cumulative", "value", "samples", "count", "sum",
-             "min", "max")  # fmt: skip
+             "min", "max", "weights", "started_at")  # fmt: skip
     return {
         "name": record.name,
         **common,

@@ -96,6 +96,14 @@ POINT = _closed(
     sum=NUMBER,
     min=NUMBER,
     max=NUMBER,
+    weights=_or_null(
+        {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "How many measurements each of the samples stands for; null: one each.",
+        }
+    ),
+    started_at=PERHAPS | {"description": "Since when it is cumulative, where that was said."},
 )
 REQUEST = _closed(
     id=ID,

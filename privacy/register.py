@@ -126,7 +126,7 @@ PERSONS = (
         "ingest.MetricPoint",
         "Stored measurements.",
         "project occurred_at batch_id position part kind cumulative value samples count sum min "
-        "max",
+        "max weights started_at",
         {
             "subject": _SUBJECT,
             "name": _FREE,

@@ -121,10 +121,10 @@ def _line(row: Event | MetricPoint) -> dict[str, Any]:
 
 
 def _number(point: MetricPoint) -> str:
-    """What was measured: a value, a summary, or samples."""
+    """What was measured: a value, a summary (of buckets too), or samples."""
     if point.value is not None:
         return f"{point.value:g}"
-    if point.samples is not None:
+    if point.samples is not None and point.weights is None:
         return ", ".join(f"{sample:g}" for sample in point.samples)
     return f"{point.count} of {point.min} to {point.max}, sum {point.sum}"
 

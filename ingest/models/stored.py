@@ -51,6 +51,8 @@ class MetricPoint(models.Model):
     sum = models.FloatField(null=True)
     min = models.FloatField(null=True)
     max = models.FloatField(null=True)
+    weights = ArrayField(models.BigIntegerField(), null=True)
+    started_at = models.DateTimeField(null=True)
 
     class Meta:
         managed = False

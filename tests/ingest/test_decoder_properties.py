@@ -256,6 +256,8 @@ def keepable(record: Record | Point) -> StoredRecord | StoredPoint:
             record.sum,
             record.min,
             record.max,
+            record.weights,
+            None if record.started_at is None else microseconds(record.started_at),
         )
     check_properties(record.properties)
     return StoredRecord(

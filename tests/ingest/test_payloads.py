@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from ingest.payloads import UNREADABLE, pack, unpack
-from ingest.records import StoredRecord
+from ingest.records import StoredPoint, StoredRecord
 
 
 def stored(**fields: Any) -> StoredRecord:
@@ -47,6 +47,30 @@ def compressed(content: Any) -> bytes:
 )
 def test_what_is_packed_comes_out_again(records: list[StoredRecord]):
     assert unpack(pack(records)) == records
+
+
+def test_points_that_waited_through_an_upgrade_are_read() -> None:
+    """As they were packed before there were weights and starts: two fields shorter."""
+    whole = StoredPoint(
+        position=0,
+        part=0,
+        occurred=1,
+        name="latency",
+        kind="histogram",
+        subject=None,
+        node="a",
+        tags=b"{}",
+        cumulative=False,
+        value=None,
+        samples=[1.0, 2.5],
+        count=None,
+        sum=None,
+        min=None,
+        max=None,
+    )
+    packed = [1, *msgspec.structs.astuple(whole)]
+    assert unpack(compressed([packed[:-2]])) == [whole]
+    assert unpack(compressed([packed])) == [whole]
 
 
 def test_the_same_records_make_the_same_payload():

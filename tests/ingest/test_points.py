@@ -40,7 +40,15 @@ KINDS = [
     (metric(type="histogram", value=7), {"kind": "histogram", "samples": [7.0]}),
     (
         metric(type="summary", value={"count": 2, "sum": 3.5, "min": 1, "max": 2.5}),
-        {"value": None, "samples": None, "count": 2, "sum": 3.5, "min": 1.0, "max": 2.5},
+        {
+            "value": None,
+            "samples": None,
+            "weights": None,
+            "count": 2,
+            "sum": 3.5,
+            "min": 1.0,
+            "max": 2.5,
+        },
     ),
 ]
 
@@ -147,7 +155,8 @@ def test_events_and_points_of_one_group_are_stored_together(
 
 @pytest.mark.parametrize("kind", [StoredRecord, StoredPoint])
 def test_columns_of_a_table_follow_the_fields_of_its_records(kind: type) -> None:
-    names = [field.name.replace("occurred", "occurred_at") for field in fields(kind)]
+    moments = {"occurred": "occurred_at", "started": "started_at"}
+    names = [moments.get(field.name, field.name) for field in fields(kind)]
     assert list(TABLES[kind].columns) == names
 
 
