@@ -6,10 +6,8 @@ never be made.
 """
 
 import json
-import math
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import md5
@@ -20,11 +18,13 @@ from typing import Any, LiteralString, NamedTuple, TypeVar
 import numpy as np
 from psycopg import sql
 
-from aggregation import dimensions, slices
+from aggregation import dimensions, slices, streams
 from aggregation.definitions import OTHER, TABLES, Bucket, below
 from aggregation.models import MetricBucket
 from aggregation.quantiles import Quantiles, counted, unpacked
 from aggregation.sketches import WIDTH, Distinct
+from aggregation.streams import Growth
+from aggregation.sums import total
 
 # Samples of a statement: its snapshot is short, and what it groups fits into memory.
 SLICE_SAMPLES = 250_000
@@ -38,9 +38,6 @@ MOST_SERIES = 1000
 MOST_HELD = 20_000
 
 _MOST_COUNT = 2**63 - 1
-_MOST_SUM = sys.float_info.max
-# As many floats as there can be, each so much smaller, add up to one.
-_SMALLER = 2.0**64
 
 _OTHERS = {OTHER: True}
 _T = TypeVar("_T")
@@ -208,6 +205,9 @@ def from_raw(bucket: Bucket) -> list[MetricBucket]:
         given |= {"width": WIDTH, "most": _MOST_COUNT}
         _add(tallies, [_Slice(*row) for row in slices.read(_COUNT, given)])
         tallies.fold(MOST_HELD)
+    for grown in streams.grown(bucket):
+        _add_grown(tallies, grown)
+        tallies.fold(MOST_HELD)
     tallies.fold()
     return tallies.rows(bucket)
 
@@ -252,7 +252,7 @@ def from_below(bucket: Bucket) -> list[MetricBucket]:
 @dataclass(frozen=True, slots=True)
 class _Slice:
     """What a slice has of one series. `values` are its samples, of a summary the sums; `places` say
-    which came first."""
+    which came first. Of histograms that came as buckets there are `weights`, and each one's sum."""
 
     name: str
     kind: str
@@ -267,6 +267,8 @@ class _Slice:
     values: bytes
     places: bytes
     people: bytes | None
+    weights: bytes | None
+    sums: bytes | None
 
     @property
     def is_sampled(self) -> bool:
@@ -287,11 +289,11 @@ class _Slice:
             tally.first, tally.first_at = values[0], self.first_at
             tally.increase = _increase(values)
         else:
-            tally.sum = _total(values)
-        if self.is_sampled:
-            tally.min, tally.max = min(values), max(values)
-        elif self.kind == "summary":
+            tally.sum = total(values if self.sums is None else _numbers("d", self.sums))
+        if self.kind == "summary" or self.weights is not None:
             tally.min, tally.max = self.min, self.max
+        elif self.is_sampled:
+            tally.min, tally.max = min(values), max(values)
         return tally
 
 
@@ -303,14 +305,45 @@ def _kept(tags: dict[str, Any]) -> dict[str, Any]:
 
 def _add(tallies: Tallies, found: list[_Slice]) -> None:
     """Add what a slice has of each series."""
-    sampled = [one.values for one in found if one.is_sampled]
-    values = np.frombuffer(b"".join(sampled), ">f8").astype(np.float64)
-    quantiles = counted(values, [len(one) // values.itemsize for one in sampled])
+    plain = _quantiles([one for one in found if one.is_sampled and one.weights is None])
+    weighted = _quantiles([one for one in found if one.weights is not None])
     for one in found:
         tally = one.tally
         if one.is_sampled:
-            tally.quantiles = next(quantiles)
+            tally.quantiles = next(plain if one.weights is None else weighted)
         name = Name(one.name, one.kind, one.cumulative)
+        tallies.follow(name, name.digest(one.node, one.tags), tally)
+
+
+def _quantiles(found: list[_Slice]) -> Iterator[Quantiles]:
+    """Those of series that either all have weights or none."""
+    values = np.frombuffer(b"".join(one.values for one in found), ">f8").astype(np.float64)
+    sent = b"".join(one.weights or b"" for one in found)
+    weights = np.frombuffer(sent, ">i8").astype(np.int64) if sent else None
+    return counted(values, [len(one.values) // values.itemsize for one in found], weights)
+
+
+def _add_grown(tallies: Tallies, grown: list[Growth]) -> None:
+    """Add what streams grew by, as the deltas they would have sent."""
+    sampled = [one for one in grown if one.values.size]
+    quantiles = counted(
+        np.concatenate([one.values for one in sampled] or [np.empty(0)]),
+        [one.values.size for one in sampled],
+        np.concatenate([one.weights for one in sampled] or [np.empty(0, np.int64)]),
+    )
+    for one in grown:
+        tally = Tally(
+            one.node,
+            _kept(json.loads(one.tags)),
+            count=one.count,
+            sum=one.sum,
+            min=one.min,
+            max=one.max,
+        )
+        tally.people.add((one.person or b"")[:WIDTH])
+        if one.values.size:
+            tally.quantiles = next(quantiles)
+        name = Name(one.name, one.kind, cumulative=False)
         tallies.follow(name, name.digest(one.node, one.tags), tally)
 
 
@@ -321,21 +354,11 @@ def _numbers(code: str, sent: bytes) -> tuple[Any, ...]:
 
 def _increase(values: Sequence[float]) -> float:
     """How much a counter grew from the first value to the last. One that fell began anew at 0."""
-    return _total([b - a if b >= a else b for a, b in pairwise(values)])
-
-
-def _total(values: Sequence[float]) -> float:
-    """Their sum, or the largest float where it is larger still."""
-    try:
-        return math.fsum(values)
-    except OverflowError:
-        total = math.fsum(value / _SMALLER for value in values)
-        most = _MOST_SUM / _SMALLER
-        return min(max(total, -most), most) * _SMALLER
+    return total([b - a if b >= a else b for a, b in pairwise(values)])
 
 
 def _added(a: float, b: float) -> float:
-    return _total((a, b))
+    return total((a, b))
 
 
 def _either(merge: Callable[[_T, _T], _T], a: _T | None, b: _T | None) -> _T | None:
@@ -358,15 +381,17 @@ _CUT: LiteralString = """
 # Series are told apart by their tags' text, as their digests are.
 _COUNT = sql.SQL("""
     WITH point AS (
-        SELECT name, kind, cumulative, node, tags::text AS tags, occurred_at, count, min, max,
+        SELECT name, kind, cumulative, node, tags::text AS tags, occurred_at, count, sum, min, max,
             substr(subject, 1, %(width)s) AS person,
             row_number() OVER (ORDER BY occurred_at, batch_id, position, part) AS place,
-            unnest(coalesce(samples, ARRAY[coalesce(value, sum)])) AS value
-        FROM ingest_metricpoint AS raw WHERE {counted}
+            unnest(coalesce(samples, ARRAY[coalesce(value, sum)])) AS value,
+            unnest(weights) AS weight, generate_subscripts(weights, 1) AS nth
+        FROM ingest_metricpoint AS raw WHERE started_at IS NULL AND {counted}
     )
     SELECT name, kind, cumulative, node, tags,
-        least(sum(coalesce(count, 1)), %(most)s)::int8, min(min), max(max),
+        least(sum(coalesce(weight, count, 1)), %(most)s)::int8, min(min), max(max),
         min(occurred_at), max(occurred_at), string_agg(float8send(value), ''),
-        string_agg(int8send(place), ''), string_agg(person, '')
-    FROM point GROUP BY name, kind, cumulative, node, tags
+        string_agg(int8send(place), ''), string_agg(person, ''),
+        string_agg(int8send(weight), ''), string_agg(float8send(sum), '') FILTER (WHERE nth = 1)
+    FROM point GROUP BY name, kind, cumulative, node, tags, weight IS NULL
 """).format(counted=slices.COUNTED)

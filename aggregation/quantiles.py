@@ -48,7 +48,8 @@ class Quantiles:
         order = keys.argsort(kind="stable")
         keys, counts = keys[order], counts[order]
         starts = _starts(keys)
-        self.keys, self.counts = keys[starts], np.add.reduceat(counts, starts)
+        self.keys = keys[starts]
+        self.counts = np.minimum(np.add.reduceat(counts, starts), _MOST_COUNT)
 
     @property
     def packed(self) -> bytes:
@@ -72,15 +73,27 @@ def unpacked(packed: bytes) -> tuple[Keys, Counts]:
     return words >> _COUNT_BITS, words & _MOST_COUNT
 
 
-def counted(values: Floats, lengths: Sequence[int]) -> Iterator[Quantiles]:
-    """Count finite values of many: the first so many are one's, the next so many another's.
+def counted(
+    values: Floats, lengths: Sequence[int], weights: Counts | None = None
+) -> Iterator[Quantiles]:
+    """Count finite values of many: the first so many are one's, the next so many another's. With
+    `weights` each counts so many times.
 
     All at once, since most of what numpy costs with few values is to call it.
     """
     firsts = np.arange(len(lengths)) * _APART
-    found = np.sort(np.repeat(firsts, lengths) + keys_of(values) + _APART // 2)
-    starts = _starts(found)
-    counts = np.diff(starts, append=found.size)
+    found = np.repeat(firsts, lengths) + keys_of(values) + _APART // 2
+    if weights is None:
+        found.sort()
+        starts = _starts(found)
+        counts = np.diff(starts, append=found.size)
+    else:
+        order = found.argsort(kind="stable")
+        found = found[order]
+        starts = _starts(found)
+        # Floats are exact up to more than a bucket can hold, and don't overflow beyond.
+        added = np.add.reduceat(weights[order].astype(np.float64), starts)
+        counts = np.minimum(added, _MOST_COUNT).astype(np.int64)
     found = found[starts]
     edges = np.searchsorted(found, [*firsts, len(lengths) * _APART])
     keys = found % _APART - _APART // 2

@@ -5,7 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any
 
 import pytest
@@ -52,6 +52,23 @@ def counter(value: float, at: datetime | None = None, **fields: Any) -> Any:
     return point(at, "counter", cumulative=True, value=value, **fields)
 
 
+def weighted(weights: dict[float, int], at: datetime | None = None, **fields: Any) -> Any:
+    """A histogram of buckets, each with what stands for it."""
+    told = {
+        "count": sum(weights.values()),
+        "sum": sum(value * weight for value, weight in weights.items()),
+        "min": min(weights),
+        "max": max(weights),
+    }
+    return point(
+        at,
+        "histogram",
+        samples=sorted(weights),
+        weights=[weights[value] for value in sorted(weights)],
+        **(told | fields),
+    )
+
+
 def median(row: Any) -> float | None:
     return Quantiles(*unpacked(row.quantiles)).quantile(0.5)
 
@@ -79,6 +96,30 @@ KINDS = {
     "histogram": (
         [point(kind="histogram", samples=samples) for samples in ([1, 2, 30], [0], [3])],
         {"count": 5, "sum": 36, "min": 0, "max": 30, "last": None, "increase": None},
+        2,
+    ),
+    "histogram of buckets": (
+        [
+            point(
+                kind="histogram", samples=[0, 2, 30], weights=[1, 3, 1],
+                count=5, sum=37.5, min=-0.5, max=31,
+            ),
+            point(kind="histogram", samples=[], weights=[], count=0, sum=0),
+            point(
+                kind="histogram", samples=[2], weights=[2], count=2, sum=4, min=1.5, max=2.5
+            ),
+        ],
+        {"count": 7, "sum": 41.5, "min": -0.5, "max": 31, "last": None, "increase": None},
+        2,
+    ),
+    "histogram of both": (
+        [
+            point(kind="histogram", samples=[8, 9, 40]),
+            point(
+                kind="histogram", samples=[2], weights=[4], count=4, sum=9, min=2, max=3
+            ),
+        ],
+        {"count": 7, "sum": 66, "min": 2, "max": 40},
         2,
     ),
     "summary": (
@@ -210,12 +251,15 @@ def test_slices_of_an_hour_add_up(
         *(counter(value, at(minute)) for minute, value in zip(minutes, grows, strict=True)),
         *(point(at(minute), value=minute, subject=hashed(minute)) for minute in minutes),
         *(point(at(minute), "histogram", samples=[minute, 7]) for minute in minutes),
+        *(weighted({minute: 2, 90: 1}, at(minute), name="w") for minute in minutes),
         # Just outside.
         point(START - timedelta(microseconds=1), value=1000),
         point(START + HOUR, value=1000),
     )
     roll_up(Level.HOUR)
-    grown, gauge, histogram = rows(project, bucket=START)
+    grown, gauge, histogram, weighed = rows(project, bucket=START)
+    assert (weighed.count, weighed.sum, weighed.max) == (21, 2 * 63 + 7 * 90, 90)
+    assert unpacked(weighed.quantiles)[1].tolist() == [6, 4, 2, 2, 7]
     assert (grown.count, grown.first, grown.last) == (7, 3, 7)
     assert grown.increase == (5 - 3) + (9 - 5) + 2 + (6 - 2) + 0 + (7 - 6)
     assert (gauge.count, gauge.sum, gauge.max, gauge.last, gauge.people) == (7, 63, 59, 59, 4)
@@ -356,6 +400,7 @@ def test_what_no_number_holds_is_the_largest_there_is(project: Project) -> None:
             *(point(moment, value=sign * LARGEST, node="even") for sign in (1, 1, -1, -1)),
             *(point(moment, "summary", count=2**63 - 1, sum=1, min=0, max=0) for _ in range(2)),
             point(moment, value=5e-324, node="tiny"),
+            *(weighted({1: 2**53}, moment, node="many") for _ in range(2_000)),
             *(counter(value, moment) for value in (0, LARGEST, 0, LARGEST)),
         )
     roll_up()
@@ -366,6 +411,8 @@ def test_what_no_number_holds_is_the_largest_there_is(project: Project) -> None:
         assert found["gauge", "even"].sum == 0
         assert found["gauge", "tiny"].min == 5e-324
         assert found["summary", None].count == 2**63 - 1
+        assert found["histogram", "many"].count == 2**63 - 1
+        assert unpacked(found["histogram", "many"].quantiles)[1].tolist() == [2**46 - 1]
         assert found["counter", None].increase == LARGEST
 
 
@@ -450,6 +497,12 @@ POINTS = some.one_of(
         **OF,
     ),
     some.builds(
+        weighted,
+        some.dictionaries(VALUES, some.integers(1, 4), min_size=1, max_size=5),
+        MOMENTS,
+        **OF,
+    ),
+    some.builds(
         lambda count, lower, higher, **fields: point(
             kind="summary", count=count, sum=7.0, min=lower, max=higher, **fields
         ),
@@ -525,7 +578,14 @@ def compare(row: Any, points: list[MetricPoint]) -> None:
         assert row.min == min(one.min for one in points)
         assert row.max == max(one.max for one in points)
         return
-    values = [value for one in points for value in one.samples or [one.value]]
+    values = [
+        value
+        for one in points
+        for sample, weight in zip(
+            one.samples or [one.value], one.weights or repeat(1), strict=False
+        )
+        for value in [sample] * weight
+    ]
     assert row.count == len(values)
     if row.cumulative:
         assert (row.first, row.first_at) == (values[0], points[0].occurred_at)

@@ -88,9 +88,33 @@ def test_nothing_counted_has_no_quantile() -> None:
 def test_counts_beyond_32_bits_are_added_up() -> None:
     whole = Quantiles()
     for _ in range(3):
-        whole.unite([40_000, 41_000], [2**60, 1])
-    assert whole.counts.tolist() == [3 * 2**60, 3]
+        whole.unite([40_000, 41_000], [2**40, 1])
+    assert whole.counts.tolist() == [3 * 2**40, 3]
     assert whole.quantile(0.5) == near(1)
+
+
+def test_a_bucket_holds_no_more_than_is_packed_of_it() -> None:
+    (whole,) = quantiles.counted(np.ones(4), [4], np.full(4, 2**53))
+    for _ in range(3):
+        whole.unite(whole.keys, whole.counts)
+    assert whole.counts.tolist() == [2**46 - 1]
+    assert unpacked(whole.packed)[1].tolist() == [2**46 - 1]
+
+
+WEIGHTED = some.lists(some.tuples(VALUES, some.integers(1, 5)), max_size=9)
+
+
+@given(some.lists(WEIGHTED, max_size=5))
+def test_a_weight_is_so_many_values(parts: list[list[tuple[float, int]]]) -> None:
+    weighted = quantiles.counted(
+        np.array([value for part in parts for value, _ in part]),
+        [len(part) for part in parts],
+        np.array([weight for part in parts for _, weight in part], np.int64),
+    )
+    repeated = [[value for value, weight in part for _ in range(weight)] for part in parts]
+    values = [value for part in repeated for value in part]
+    plain = quantiles.counted(np.array(values), [*map(len, repeated)])
+    assert [one.packed for one in weighted] == [one.packed for one in plain]
 
 
 @given(values=some.lists(VALUES), times=some.integers(1, 2**46 - 1))
