@@ -8,8 +8,12 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 TIME = 1_795_170_600_123_456_789  # 2026-11-20T10:30:00.123456789Z
@@ -48,6 +52,19 @@ def logs(
     of_scope = of_resource.scope_logs.add()
     of_scope.scope.name = scope
     of_scope.log_records.extend(records)
+    return request
+
+
+def metrics(
+    *sent: Metric, resource: dict[str, Any] | None = None, scope: str = ""
+) -> ExportMetricsServiceRequest:
+    """A request of one resource and one scope."""
+    request = ExportMetricsServiceRequest()
+    of_resource = request.resource_metrics.add()
+    of_resource.resource.attributes.extend(attributes(resource or {}))
+    of_scope = of_resource.scope_metrics.add()
+    of_scope.scope.name = scope
+    of_scope.metrics.extend(sent)
     return request
 
 
