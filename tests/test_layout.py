@@ -33,6 +33,7 @@ NAMELESS = {
 # No Django, no database: bytes and numbers in, records and hashes out.
 PURE = (
     "ingest.records", "ingest.formats", "ingest.payloads", "ingest.rules",
+    "ingest.forwarding.rendering",
     "privacy.subjects", "privacy.scrubbing", "privacy.patterns", "privacy.names", "privacy.checks",
     "privacy.identifiers", "privacy.markers", "privacy.consent", "privacy.rules",
     "privacy.paths", "privacy.changes",
