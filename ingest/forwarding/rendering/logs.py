@@ -15,13 +15,14 @@ from ingest.forwarding.rendering.attributes import (
     renamed,
     set_all,
     set_text,
+    set_value,
 )
 from ingest.forwarding.rendering.rows import EventRow
 
 CATEGORY = "event.category"
 REQUEST = "request.id"
-TRACE = "trace_id"
-SPAN = "span_id"
+# What it is called where browsers' events have it.
+REQUEST_PROPERTY = "requestId"
 
 _OURS = frozenset({SESSION, USER, CATEGORY})
 # Where the source named no severity of the kind, the smallest number of its range.
@@ -40,6 +41,7 @@ _SEVERITIES = {
     "fatal": 21,
     "emergency": 21,
 }
+_HEXADECIMAL = frozenset("0123456789abcdef")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -70,22 +72,38 @@ def _fill(record: LogRecord, row: EventRow) -> None:
     record.event_name = row.name
     if row.level is not None:
         record.severity_text, record.severity_number = _severity(row.level)
+    properties = _decode(row.properties)
     if row.message is not None:
         record.body.string_value = row.message
+    elif isinstance(properties.get("body"), dict | list):
+        set_value(record.body, properties.pop("body"))
+    _take_trace(record, properties)
     add = record.attributes.add
     if row.session is not None:
         set_text(add, SESSION, row.session.hex())
     if row.subject is not None:
         set_text(add, USER, row.subject.hex())
     set_text(add, CATEGORY, row.category)
-    set_all(add, _attributes(_decode(row.properties)))
+    if REQUEST_PROPERTY in properties and REQUEST not in properties:
+        properties[REQUEST] = properties.pop(REQUEST_PROPERTY)
+    set_all(add, renamed(properties, _OURS))
 
 
-def _attributes(properties: dict[str, Any]) -> dict[str, Any]:
-    """The properties by the names they have as attributes."""
-    if "requestId" in properties and REQUEST not in properties:
-        properties[REQUEST] = properties.pop("requestId")
-    return renamed(properties, _OURS)
+def _take_trace(record: LogRecord, properties: dict[str, Any]) -> None:
+    """Move the trace context to where it belongs; a span is nothing without its trace."""
+    if trace_id := _identifier(properties.get("trace_id"), 32):
+        record.trace_id = trace_id
+        del properties["trace_id"]
+        if span_id := _identifier(properties.get("span_id"), 16):
+            record.span_id = span_id
+            del properties["span_id"]
+
+
+def _identifier(text: Any, digits: int) -> bytes | None:
+    """The bytes of an id in lower-case hexadecimal digits; None for anything else, and for 0."""
+    if not isinstance(text, str) or len(text) != digits or not _HEXADECIMAL.issuperset(text):
+        return None
+    return bytes.fromhex(text) if text.strip("0") else None
 
 
 @lru_cache

@@ -39,24 +39,25 @@ _decode = msgspec.json.Decoder().decode
 
 
 class _Form(NamedTuple):
-    """A form of OpenTelemetry's metrics: what a metric's data is called, and how a point of it is
-    filled in. `temporality` is what its points are, where they may be either."""
+    """A form of OpenTelemetry's metrics: what a metric's data is called, the kind of point it
+    stands for where nothing else is said, and what fills in a point of it."""
 
     field: str
     kind: str
     fill: Callable[[Any, PointRow], None]
-    temporality: Any = None
+    # Whether it says since when, and whether it is a delta or cumulative.
     has_start: bool = True
+    has_temporality: bool = True
 
 
 def metrics(project_slug: str, rows: Sequence[PointRow]) -> ExportMetricsServiceRequest:
     """The points of a project: a resource a node, a metric a name and form."""
     request = ExportMetricsServiceRequest()
     nodes: dict[str | None, ScopeMetrics] = {}
-    known: dict[tuple[str | None, str, str, _Form], Callable[[], Any]] = {}
+    known: dict[tuple[str | None, str, str, bool, _Form], Callable[[], Any]] = {}
     for row in rows:
         form = _form(row)
-        key = (row.node, row.name, row.kind, form)
+        key = (row.node, row.name, row.kind, row.cumulative, form)
         add = known.get(key)
         if add is None:
             scope = nodes.get(row.node)
@@ -83,8 +84,8 @@ def _metric(metric: Metric, row: PointRow, form: _Form) -> Callable[[], Any]:
     if row.kind != form.kind:
         set_text(metric.metadata.add, KIND, row.kind)
     data = getattr(metric, form.field)
-    if form.temporality is not None:
-        data.aggregation_temporality = form.temporality
+    if form.has_temporality:
+        data.aggregation_temporality = _TEMPORALITY[row.cumulative]
     if form.field == "sum":
         data.is_monotonic = True
     add: Callable[[], Any] = data.data_points.add
@@ -94,14 +95,21 @@ def _metric(metric: Metric, row: PointRow, form: _Form) -> Callable[[], Any]:
 def _fill(point: Any, row: PointRow, form: _Form) -> None:
     point.time_unix_nano = row.occurred_at * 1000
     if form.has_start:
-        # A client says when it measured, not since when: the shortest time that it can have been,
-        # so that no two windows of a series overlap.
-        point.start_time_unix_nano = (row.occurred_at - 1) * 1000
+        _set_start(point, row)
     form.fill(point, row)
     add = point.attributes.add
     if row.subject is not None:
         set_text(add, USER, row.subject.hex())
     set_all(add, renamed(_decode(row.tags), _OURS))
+
+
+def _set_start(point: Any, row: PointRow) -> None:
+    """Say since when, as far as that is known."""
+    if row.started_at is not None:
+        point.start_time_unix_nano = row.started_at * 1000
+    elif not row.cumulative:
+        # The shortest time that it can have been: no two windows of a series overlap.
+        point.start_time_unix_nano = (row.occurred_at - 1) * 1000
 
 
 def _set_number(point: NumberDataPoint, row: PointRow) -> None:
@@ -119,7 +127,7 @@ def _set_summary(point: SummaryDataPoint, row: PointRow) -> None:
 
 def _form(row: PointRow) -> _Form:
     if row.kind == "counter":
-        return _CUMULATIVE if row.cumulative else _DELTA
+        return _SUM
     if row.kind == "histogram":
         return _EXACT if histograms.is_exact(row.samples or ()) else _EXPONENTIAL
     if row.kind == "summary":
@@ -128,16 +136,10 @@ def _form(row: PointRow) -> _Form:
     return _GAUGE
 
 
-_DELTA = _Form("sum", "counter", _set_number, AGGREGATION_TEMPORALITY_DELTA)
-_CUMULATIVE = _Form(
-    "sum", "counter", _set_number, AGGREGATION_TEMPORALITY_CUMULATIVE, has_start=False
-)
-_GAUGE = _Form("gauge", "gauge", _set_number, has_start=False)
-_EXACT = _Form("histogram", "histogram", histograms.set_exact, AGGREGATION_TEMPORALITY_DELTA)
-_EXPONENTIAL = _Form(
-    "exponential_histogram", "histogram", histograms.set_exponential, AGGREGATION_TEMPORALITY_DELTA
-)
-_UNBUCKETED = _Form(
-    "histogram", "histogram", histograms.set_unbucketed, AGGREGATION_TEMPORALITY_DELTA
-)
-_SUMMARY = _Form("summary", "summary", _set_summary)
+_SUM = _Form("sum", "counter", _set_number)
+_GAUGE = _Form("gauge", "gauge", _set_number, has_start=False, has_temporality=False)
+_EXACT = _Form("histogram", "histogram", histograms.set_exact)
+_EXPONENTIAL = _Form("exponential_histogram", "histogram", histograms.set_exponential)
+_UNBUCKETED = _Form("histogram", "histogram", histograms.set_unbucketed)
+_SUMMARY = _Form("summary", "summary", _set_summary, has_temporality=False)
+_TEMPORALITY = {False: AGGREGATION_TEMPORALITY_DELTA, True: AGGREGATION_TEMPORALITY_CUMULATIVE}

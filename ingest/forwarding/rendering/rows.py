@@ -39,3 +39,4 @@ class PointRow(msgspec.Struct, frozen=True):
     sum: float | None
     min: float | None
     max: float | None
+    started_at: int | None
