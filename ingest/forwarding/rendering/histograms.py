@@ -16,8 +16,8 @@ from ingest.forwarding.rendering.rows import PointRow
 MOST_BOUNDS = 160
 # 2**6 buckets from a number to its double: their middle is 0.54 % from anything in them.
 SCALE = 6
-# Of one sign, empty ones between among them. So many reach from 1 to 4e9 at this scale.
-MOST_BUCKETS = 2048
+# Of one sign, empty ones between among them. So many reach from 1 to 1.8e19 at this scale.
+MOST_BUCKETS = 4096
 
 
 def is_exact(samples: Sequence[float]) -> bool:

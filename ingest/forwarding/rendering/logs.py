@@ -24,7 +24,8 @@ REQUEST = "request.id"
 # What it is called where browsers' events have it.
 REQUEST_PROPERTY = "requestId"
 
-_OURS = frozenset({SESSION, USER, CATEGORY})
+# And an attribute must have a name.
+_OURS = frozenset({SESSION, USER, CATEGORY, ""})
 # Where the source named no severity of the kind, the smallest number of its range.
 _SEVERITIES = {
     "trace": 1,

@@ -34,7 +34,8 @@ from ingest.forwarding.rendering.rows import PointRow
 SCOPE = SDK_NAME
 KIND = "client_telemetry.kind"
 
-_OURS = frozenset({USER})
+# And an attribute must have a name.
+_OURS = frozenset({USER, ""})
 _decode = msgspec.json.Decoder().decode
 
 
