@@ -30,8 +30,8 @@ from tests.ingest.test_decoder_properties import ENVELOPE, any_item, encoded, fu
 SUBJECT = bytes(range(16))
 SESSION = bytes(range(16, 32))
 # Names that mean something to one side or the other.
-OURS = ("user.id", "session.id", "event.category", "requestId", "request.id", "sent.user.id",
-        "trace_id", "span_id", "body", "resource", "")  # fmt: skip
+OURS = ("user.id", "enduser.id", "session.id", "event.category", "requestId", "request.id",
+        "sent.user.id", "trace_id", "span_id", "body", "resource", "")  # fmt: skip
 
 
 def attributes(**properties: Any) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def test_what_is_nested_stays_nested():
     assert same(attributes(**nested), nested)
 
 
-@pytest.mark.parametrize("name", ["user.id", "session.id", "event.category", ""])
+@pytest.mark.parametrize("name", ["user.id", "enduser.id", "session.id", "event.category", ""])
 def test_a_property_never_poses_as_what_we_say(name: str):
     properties = json.dumps({name: "theirs", f"sent.{name}": "theirs too"})
     row = {"subject": SUBJECT, "session": SESSION, "properties": properties}

@@ -14,6 +14,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 SDK_NAME = "client-telemetry"
 SESSION = "session.id"
 USER = "user.id"
+# By these a receiver knows a person; and an attribute must have a name.
+PERSONAL = frozenset({USER, "enduser.id", ""})
 # Before the name of a property or tag that is also one of ours.
 SENT = "sent."
 
@@ -32,7 +34,7 @@ def describe(resource: Resource, project_slug: str, **more: str | None) -> None:
 
 
 def renamed(values: dict[str, Any], ours: frozenset[str]) -> dict[str, Any]:
-    """The values, those whose names are ours by others: ours say what they always say."""
+    """The values, those whose names are ours by others: these always say what we say."""
     for name in ours & values.keys():
         value = values.pop(name)
         while name in values or name in ours:

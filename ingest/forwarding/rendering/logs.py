@@ -9,6 +9,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
 
 from ingest.forwarding.rendering.attributes import (
+    PERSONAL,
     SESSION,
     USER,
     describe,
@@ -24,8 +25,7 @@ REQUEST = "request.id"
 # What it is called where browsers' events have it.
 REQUEST_PROPERTY = "requestId"
 
-# And an attribute must have a name.
-_OURS = frozenset({SESSION, USER, CATEGORY, ""})
+_OURS = PERSONAL | {SESSION, CATEGORY}
 # Where the source named no severity of the kind, the smallest number of its range.
 _SEVERITIES = {
     "trace": 1,

@@ -21,6 +21,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 
 from ingest.forwarding.rendering import histograms
 from ingest.forwarding.rendering.attributes import (
+    PERSONAL,
     SDK_NAME,
     USER,
     describe,
@@ -34,8 +35,6 @@ from ingest.forwarding.rendering.rows import PointRow
 SCOPE = SDK_NAME
 KIND = "client_telemetry.kind"
 
-# And an attribute must have a name.
-_OURS = frozenset({USER, ""})
 _decode = msgspec.json.Decoder().decode
 
 
@@ -101,7 +100,7 @@ def _fill(point: Any, row: PointRow, form: _Form) -> None:
     add = point.attributes.add
     if row.subject is not None:
         set_text(add, USER, row.subject.hex())
-    set_all(add, renamed(_decode(row.tags), _OURS))
+    set_all(add, renamed(_decode(row.tags), PERSONAL))
 
 
 def _set_start(point: Any, row: PointRow) -> None:
