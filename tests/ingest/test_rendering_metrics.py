@@ -130,6 +130,13 @@ def test_what_was_said_beside_weighted_samples_holds():
     assert item.start_time_unix_nano == TIME - 1_000_000_000
 
 
+def test_a_histogram_of_nothing_has_no_buckets():
+    item = only_point("histogram", samples=[], weights=[], count=0, sum=0.0).item
+    assert (item.count, item.sum, list(item.bucket_counts)) == (0, 0, [])
+    assert not item.HasField("min")
+    assert not item.HasField("max")
+
+
 @pytest.mark.parametrize(
     "samples", [[-1.0, 2.0], [1.7e308, 1.7e308]], ids=["negative", "more than a float holds"]
 )

@@ -49,7 +49,7 @@ def set_exponential(point: ExponentialHistogramDataPoint, row: PointRow) -> None
 
 
 def set_unbucketed(point: HistogramDataPoint, row: PointRow) -> None:
-    """Say a summary's four numbers: a histogram needs no buckets."""
+    """Say what is known without samples, or of a summary: a histogram needs no buckets."""
     point.count = row.count or 0
     point.sum = row.sum or 0.0
     if row.min is not None and row.max is not None:

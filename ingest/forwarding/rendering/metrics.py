@@ -129,7 +129,9 @@ def _form(row: PointRow) -> _Form:
     if row.kind == "counter":
         return _SUM
     if row.kind == "histogram":
-        return _EXACT if histograms.is_exact(row.samples or ()) else _EXPONENTIAL
+        if not row.samples:
+            return _UNBUCKETED
+        return _EXACT if histograms.is_exact(row.samples) else _EXPONENTIAL
     if row.kind == "summary":
         # A quantile must not be negative.
         return _UNBUCKETED if (row.min or 0.0) < 0 else _SUMMARY
