@@ -55,14 +55,16 @@ def set_all(add: Callable[[], KeyValue], values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         attribute = add()
         attribute.key = key
-        kind = type(value)
+        target, kind = attribute.value, type(value)
         # The common ones, in place of a call for each.
         if kind is str:
-            attribute.value.string_value = value
+            target.string_value = value
+        elif kind is float:
+            target.double_value = value
         elif kind is int and value in _INT64:
-            attribute.value.int_value = value
+            target.int_value = value
         else:
-            set_value(attribute.value, value)
+            set_value(target, value)
 
 
 def set_value(target: AnyValue, value: Any) -> None:
