@@ -144,14 +144,15 @@ def _plain(value: AnyValue) -> Any:
 
 
 def as_attribute(value: Any) -> Any:
-    """A JSON value as an attribute has it: whole numbers have 63 bits there."""
+    """A JSON value as an attribute has it: whole numbers have 63 bits there. Those of more than 64
+    are floats, as PostgreSQL writes them."""
     if isinstance(value, dict):
         return {name: as_attribute(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [as_attribute(inner) for inner in value]
-    if type(value) is int and not -(2**63) <= value < 2**63:
-        return str(value)
-    return value
+    if type(value) is not int or -(2**63) <= value < 2**63:
+        return value
+    return str(value) if 0 < value < 2**64 else float(value)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -4,26 +4,42 @@ import json
 from typing import Any
 
 import pytest
+from django.conf import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.formats import FORMATS
-from ingest.formats.otlp.logs import decode as decode_logs
+from ingest.formats.otlp.logs import decode
 from ingest.forwarding.rendering.encoding import encode
 from ingest.forwarding.rendering.logs import logs
 from ingest.forwarding.rendering.rows import EventRow
+from ingest.models import Project as Row
 from ingest.records import Envelope, MalformedBatch, Record, microseconds
+from privacy.subjects import Pseudonyms
+from tests.harness import Project, Service
 from tests.ingest.rendering import PROJECT, as_attribute, event, event_of, same
+from tests.ingest.round_trips import (
+    MICROSECONDS,
+    RESOURCE,
+    another_project,
+    both_encodings,
+    export,
+    rows_of,
+)
+from tests.ingest.sending import accepted, moment, send
+from tests.ingest.sending import event as native
 from tests.ingest.test_decoder_properties import ENVELOPE, any_item, encoded, fuzz
 
-both_encodings = pytest.mark.parametrize("encoding", ["protobuf", "json"])
-RESOURCE = {"service.name": PROJECT, "telemetry.sdk.name": "client-telemetry"}
+COLUMNS = (
+    f"{MICROSECONDS}, {MICROSECONDS}, stored.name, subject, session, category, level, scope,"
+    " client_version, message, properties::text"
+)
 
 
 def received(encoding: str, *rows: EventRow) -> list[Record]:
     """What our receiver makes of what our exporter sends."""
     body, content_type = encode(logs(PROJECT, rows), encoding)
-    batches = [*decode_logs(body, content_type, Envelope(users_optional=True))]
+    batches = [*decode(body, content_type, Envelope(users_optional=True))]
     assert [rejection for batch in batches for rejection in batch.rejections] == []
     return [record for batch in batches for record in batch.records]
 
@@ -97,3 +113,37 @@ def test_a_property_of_a_name_that_means_something_arrives(
 def test_a_level_arrives_as_it_is(encoding: str, level: str | None):
     (record,) = received(encoding, event(level=level))
     assert record.level == level
+
+
+@both_encodings
+def test_stored_events_are_stored_again(service: Service, project: Project, encoding: str) -> None:
+    """With pseudonyms of their pseudonyms."""
+    nested = {"list": [1, 2.5, None, {"a": {}}], "large": 2**63, "float": 1e300, "ok": True}
+    sent = [
+        native("paid", level="warn", message="Paid.", category="business", properties=nested),
+        native("opened", session_id="s-1", properties={"user.id": "u", "requestId": 5}),
+        native("closed", user_id=None, session_id="s-1"),
+    ]
+    line = {"level": "error", "scope": "cart", "sessionId": "s-2", "message": "Failed."}
+    context = {"action": "click", "userId": "u-2"}
+    page = [line | {"timestamp": moment(), "requestId": "r-1", "context": context}]
+    Row.objects.filter(slug=project.project).update(users_optional=True)
+    accepted(send(service, project, {"events": sent, "client_version": "1.2.3"}))
+    send(service, project, {"events": page}, path="/api/client-telemetry")
+    stored = [EventRow(*row) for row in rows_of(service, project, COLUMNS, "ingest_event", 4)]
+
+    other = another_project()
+    export(service, other, logs(PROJECT, stored), encoding, "/otlp/v1/logs")
+
+    pseudonyms = Pseudonyms(settings.PEPPER, Row.objects.get(slug=other.project).pk)
+    again = [EventRow(*row) for row in rows_of(service, other, COLUMNS, "ingest_event", 4)]
+    for row, found in zip(stored, again, strict=True):
+        assert found.occurred_at == row.occurred_at
+        assert found.subject == (row.subject and pseudonyms.subject(row.subject.hex()))
+        assert found.session == (row.session and pseudonyms.session(row.session.hex()))
+        for field in ("name", "category", "level", "scope", "client_version", "message"):
+            assert getattr(found, field) == getattr(row, field), field
+        expected = as_attribute(json.loads(row.properties)) | {"resource": RESOURCE}
+        if "user.id" in expected:
+            expected["sent.user.id"] = expected.pop("user.id")
+        assert same(as_attribute(json.loads(found.properties)), expected)
