@@ -281,11 +281,12 @@ def test_forms_of_one_name_are_metrics_of_their_own():
 
 
 def test_tags_are_attributes_and_never_pose_as_the_person():
-    tags = json.dumps({"user.id": "theirs", "a": 1, "b": True, "c": 0.5, "d": "x", "": 0})
+    theirs = dict.fromkeys(("user.id", "enduser.id", "session.id"), "theirs")
+    tags = json.dumps(theirs | {"a": 1, "b": True, "c": 0.5, "d": "x", "": 0})
     found = only_point("gauge", value=1.0, subject=SUBJECT, tags=tags)
     assert found.attributes == {
         user_attributes.USER_ID: SUBJECT.hex(),
-        "sent.user.id": "theirs",
+        **{f"sent.{name}": value for name, value in theirs.items()},
         **{"a": 1, "b": True, "c": 0.5, "d": "x", "sent.": 0},
     }
 

@@ -14,8 +14,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 SDK_NAME = "client-telemetry"
 SESSION = "session.id"
 USER = "user.id"
-# By these a receiver knows a person; and an attribute must have a name.
-PERSONAL = frozenset({USER, "enduser.id", ""})
+# By these a receiver knows a person or session; and an attribute must have a name.
+PERSONAL = frozenset({USER, "enduser.id", SESSION, ""})
 # Before the name of a property or tag that is also one of ours.
 SENT = "sent."
 

@@ -25,7 +25,7 @@ REQUEST = "request.id"
 # What it is called where browsers' events have it.
 REQUEST_PROPERTY = "requestId"
 
-_OURS = PERSONAL | {SESSION, CATEGORY}
+_OURS = PERSONAL | {CATEGORY}
 # Where the source named no severity of the kind, the smallest number of its range.
 _SEVERITIES = {
     "trace": 1,
