@@ -34,6 +34,8 @@ NAMELESS = {
 PURE = (
     "ingest.records", "ingest.formats", "ingest.payloads", "ingest.rules",
     "ingest.forwarding.rendering",
+    "ingest.forwarding.answers", "ingest.forwarding.backoff", "ingest.forwarding.headers",
+    "ingest.forwarding.networks",
     "privacy.subjects", "privacy.scrubbing", "privacy.patterns", "privacy.names", "privacy.checks",
     "privacy.identifiers", "privacy.markers", "privacy.consent", "privacy.rules",
     "privacy.paths", "privacy.changes",

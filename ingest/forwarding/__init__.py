@@ -1,0 +1,1 @@
+"""What is stored goes on to OpenTelemetry collectors."""
