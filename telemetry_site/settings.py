@@ -411,5 +411,7 @@ LOGGING = {
     "loggers": {
         # Django's own request log repeats what the access log says, query string included.
         "django.request": {"level": "ERROR"},
+        # It quotes a collector's URL and headers, which may hold secrets.
+        "urllib3": {"level": "ERROR"},
     },
 }

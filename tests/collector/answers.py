@@ -126,10 +126,14 @@ def cut_short(exchange: Exchange) -> None:
     exchange.close_connection = True
 
 
-def cut_in_head(exchange: Exchange) -> None:
-    """Half a head."""
-    exchange.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Ty")
-    exchange.close_connection = True
+def shout(words: bytes) -> Answer:
+    """Bytes that need not be HTTP, and the end of the connection."""
+
+    def answer(exchange: Exchange) -> None:
+        exchange.wfile.write(words)
+        exchange.close_connection = True
+
+    return answer
 
 
 def drip(start: bytes, drop: bytes) -> Answer:

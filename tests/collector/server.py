@@ -135,6 +135,11 @@ class Collector:
         self._script.extend(answers)
 
     @property
+    def open_connections(self) -> int:
+        """How many there are now."""
+        return len(self._open)
+
+    @property
     def accepted(self) -> list[Received]:
         """What was answered with 200, as far as the collector knows."""
         return [received for received in list(self.received) if received.accepted]
