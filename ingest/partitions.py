@@ -70,6 +70,7 @@ ON CONFLICT (project_id, hour, format) DO UPDATE SET
 
 LEDGER = Partitioned("ingest_batch", "day", "{day}", 1, settings.LEDGER_RETENTION_DAYS, _SUM_LEDGER)
 REJECTED = Partitioned("ingest_rejectedevent", "day", "{day}", 1, settings.REJECTED_RETENTION_DAYS)
+DELIVERIES = Partitioned("ingest_delivery", "day", "{day}", 1, settings.LEDGER_RETENTION_DAYS)
 EVENTS = Partitioned(
     "ingest_event", "occurred_at", "{day} 00:00+00", DAYS_BEHIND, settings.EVENT_RETENTION_DAYS
 )
@@ -95,7 +96,7 @@ METRIC_HOURS = Partitioned(
     DAYS_BEHIND,
     max(settings.METRIC_HOUR_RETENTION_DAYS, settings.METRIC_RETENTION_DAYS),
 )
-TABLES = (LEDGER, REJECTED, EVENTS, POINTS, EVENT_HOURS, METRIC_HOURS)
+TABLES = (LEDGER, REJECTED, DELIVERIES, EVENTS, POINTS, EVENT_HOURS, METRIC_HOURS)
 
 
 def maintain() -> None:

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 
@@ -39,6 +40,13 @@ def validate_privacy_rules(value: Any) -> None:
         Rules.parse(value)
     except InvalidRules as error:
         raise ValidationError(str(error)) from None
+
+
+def validate_endpoint(value: str) -> None:
+    """Where a project's collector is: a URL of the web."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValidationError(f"{value!r} isn't a URL, such as https://collector.example.com:4318")
 
 
 def validate_network(value: str) -> None:

@@ -315,6 +315,20 @@ NOBODYS = (
         "project key batch_id ledger_day ledger_id expires_at",
     ),
     Store("ingest.Attempt", "Numbers of batches.", "id batches started_at"),
+    Store(
+        "ingest.Delivery",
+        "Which batches are forwarded: their ids, the moments of what they hold, and what the "
+        "collector said of them, scrubbed. What they hold is read when it is sent.",
+        "id day project destination ledger_day ledger_id batch_id signal state received_at "
+        "waiting_since moments places items body_bytes attempts leased_until settled_at status "
+        "error rejected",
+    ),
+    Store(
+        "ingest.Destination",
+        "Whether collectors answer, and what they said last, scrubbed.",
+        "id project endpoint failures failing_since retry_at request_items last_status last_error "
+        "last_error_at last_success_at",
+    ),
     Store("aggregation.Dimension", "Settings.", "id project name path event"),
     Store("aggregation.Seal", "Months that can't change.", "project kind month wiped"),
     Store(
@@ -357,7 +371,7 @@ NOBODYS = (
         "ingest.Project",
         "Settings.",
         "id slug name users_optional scrubbing privacy_rules origins keyless_browsers rate_limits "
-        "signing_version signing_overlap_until created_at",
+        "signing_version signing_overlap_until created_at otlp_endpoint otlp_headers otlp_encoding",
     ),
     Store(
         "ingest.ApiKey",

@@ -6,6 +6,7 @@ Foreign keys of the data path carry no constraint: checking one locks the projec
 """
 
 from ingest.models.blocks import Block
+from ingest.models.forwarding import Delivery, Destination
 from ingest.models.ledger import (
     OUTCOMES,
     Attempt,
@@ -29,6 +30,8 @@ __all__ = [
     "BatchClaim",
     "Block",
     "DeadBatch",
+    "Delivery",
+    "Destination",
     "Event",
     "Grant",
     "LedgerSum",

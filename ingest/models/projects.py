@@ -19,7 +19,12 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from ingest.counters import counters
-from ingest.validators import validate_origins, validate_privacy_rules, validate_rates
+from ingest.validators import (
+    validate_endpoint,
+    validate_origins,
+    validate_privacy_rules,
+    validate_rates,
+)
 from privacy.rules import Rules
 from privacy.scrubbing import Mode
 
@@ -82,6 +87,25 @@ class Project(models.Model):
     )
     signing_overlap_until = models.DateTimeField(
         null=True, blank=True, help_text="Until then the signing secret before holds too."
+    )
+    otlp_endpoint = models.CharField(
+        "OTLP endpoint",
+        max_length=500,
+        blank=True,
+        validators=[validate_endpoint],
+        help_text=(
+            "The collector that gets this project's events and measurements, in place of the "
+            "instance's: https://collector.example.com:4318"
+        ),
+    )
+    otlp_headers = models.TextField(
+        blank=True, editable=False, help_text="Encrypted: see `ingest.forwarding.headers`."
+    )
+    otlp_encoding = models.CharField(
+        "OTLP encoding",
+        max_length=10,
+        choices=[("protobuf", "protobuf"), ("json", "JSON")],
+        default="protobuf",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
