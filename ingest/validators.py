@@ -3,10 +3,10 @@
 import ipaddress
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 
+from ingest.forwarding.networks import InvalidDestination, check_url
 from ingest.rules import InvalidRate, check_overrides
 from privacy.rules import InvalidRules, Rules
 
@@ -43,10 +43,11 @@ def validate_privacy_rules(value: Any) -> None:
 
 
 def validate_endpoint(value: str) -> None:
-    """Where a project's collector is: a URL of the web."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValidationError(f"{value!r} isn't a URL, such as https://collector.example.com:4318")
+    """Where a project's own collector is: a URL on the internet."""
+    try:
+        check_url(value)
+    except InvalidDestination as error:
+        raise ValidationError(str(error)) from None
 
 
 def validate_network(value: str) -> None:

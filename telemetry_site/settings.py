@@ -8,12 +8,14 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from ingest.forwarding.headers import check_headers
+from ingest.forwarding.networks import InvalidDestination, place_of
 from ingest.rules import RULES, InvalidRate, windows
 from telemetry_site import embedded
 from telemetry_site.environment import env_bool, env_float, env_int, env_list, env_str
@@ -335,6 +337,44 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "exports": export_storage(env_str("TELEMETRY_EXPORT_STORAGE")),
 }
+
+# --- Forwarding to OpenTelemetry collectors -------------------------------------------------------
+
+
+def collector(endpoint: str) -> str:
+    """Where projects forward to that have no collector of their own; empty: nowhere."""
+    if endpoint:
+        try:
+            place_of(endpoint)
+        except InvalidDestination as error:
+            raise ImproperlyConfigured(f"OTEL_COLLECTOR_ENDPOINT: {error}") from None
+    return endpoint
+
+
+def collector_headers(pairs: list[str]) -> dict[str, str]:
+    """Headers as OTEL_EXPORTER_OTLP_HEADERS has them: KEY=VALUE,KEY=VALUE, values %-encoded."""
+    parts = [pair.partition("=") for pair in pairs]
+    headers = {name.strip(): unquote(value.strip()) for name, _, value in parts}
+    try:
+        if not all(separator for _, separator, _ in parts):
+            raise InvalidDestination("It must be KEY=VALUE,KEY=VALUE.")
+        check_headers(headers)
+    except InvalidDestination as error:
+        raise ImproperlyConfigured(f"OTEL_COLLECTOR_HEADERS: {error}") from None
+    return headers
+
+
+OTEL_COLLECTOR_ENDPOINT = collector(env_str("OTEL_COLLECTOR_ENDPOINT"))
+OTEL_COLLECTOR_HEADERS = collector_headers(env_list("OTEL_COLLECTOR_HEADERS"))
+OTEL_COLLECTOR_ENCODING = env_str("OTEL_COLLECTOR_ENCODING", "protobuf")
+if OTEL_COLLECTOR_ENCODING not in {"protobuf", "json"}:
+    raise ImproperlyConfigured(
+        f"OTEL_COLLECTOR_ENCODING must be protobuf or json, not {OTEL_COLLECTOR_ENCODING!r}."
+    )
+# Of a whole exchange with any collector, in seconds.
+OTEL_COLLECTOR_TIMEOUT = env_int("OTEL_COLLECTOR_TIMEOUT_MS", 5000, least=100, most=30_000) / 1000
+# What no collector took in this time is given up, and kept for replay.
+FORWARD_HOURS = env_int("TELEMETRY_FORWARD_HOURS", 24, least=1, most=24 * 14)
 
 # --- Monitoring ----------------------------------------------------------------------------------
 

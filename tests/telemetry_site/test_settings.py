@@ -18,7 +18,7 @@ from tests.harness import ROOT
 
 LONG = "x" * 64
 INSTANCE = {"SECRET_KEY": LONG, "TELEMETRY_PEPPER": LONG}
-OURS = ("TELEMETRY_", "DATABASE_", "REDIS_", "SECRET_KEY", "DJANGO_")
+OURS = ("TELEMETRY_", "DATABASE_", "REDIS_", "OTEL_", "SECRET_KEY", "DJANGO_")
 
 # What is set -> words of the sentence on it.
 WRONG = [
@@ -29,6 +29,13 @@ WRONG = [
     ({"TELEMETRY_DATA_DIR": "/dev/null/x"}, ["TELEMETRY_DATA_DIR"]),
     ({"TELEMETRY_EXPORT_STORAGE": "ftp://b"}, ["TELEMETRY_EXPORT_STORAGE", "s3://BUCKET"]),
     ({"TELEMETRY_EXPORT_DAYS": "31"}, ["TELEMETRY_EXPORT_DAYS", "30"]),
+    ({"OTEL_COLLECTOR_ENDPOINT": "grpc://c:4317"}, ["OTEL_COLLECTOR_ENDPOINT", "https://"]),
+    ({"OTEL_COLLECTOR_ENDPOINT": "https://me:secret@c"}, ["OTEL_COLLECTOR_ENDPOINT", "header"]),
+    ({"OTEL_COLLECTOR_HEADERS": "secret"}, ["OTEL_COLLECTOR_HEADERS", "KEY=VALUE"]),
+    ({"OTEL_COLLECTOR_HEADERS": "a=%0Asecret"}, ["OTEL_COLLECTOR_HEADERS", "header a"]),
+    ({"OTEL_COLLECTOR_ENCODING": "xml"}, ["OTEL_COLLECTOR_ENCODING", "protobuf", "xml"]),
+    ({"OTEL_COLLECTOR_TIMEOUT_MS": "60000"}, ["OTEL_COLLECTOR_TIMEOUT_MS", "30000"]),
+    ({"TELEMETRY_FORWARD_HOURS": "0"}, ["TELEMETRY_FORWARD_HOURS", "1"]),
     ({"REDIS_URL": "http://r"}, ["REDIS_URL", "redis://"]),
     ({"DATABASE_URL": "postgresql://h/d"}, ["DATABASE_URL", "SECRET_KEY", "TELEMETRY_PEPPER"]),
     ({**INSTANCE, "DATABASE_URL": "mysql://h/d"}, ["DATABASE_URL"]),
