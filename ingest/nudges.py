@@ -3,12 +3,13 @@
 A nudge is a Celery message that carries nothing. It is published by a thread of its own, so that no
 request waits for Redis, be it slow, dead or frozen, and only while none is outstanding: a flag in
 Redis says so, which the worker clears before it claims. Losing a nudge costs time, never data: the
-sweep of the ledger makes up for it.
+schedule of its task makes up for it.
 """
 
 import logging
 import threading
 import time
+from dataclasses import dataclass
 
 import kombu
 
@@ -18,12 +19,9 @@ from telemetry_site.redis_client import redis_client
 
 logger = logging.getLogger(__name__)
 
-FLAG = "telemetry:nudged"
 # While a nudge may still be on its way; a lost one is forgotten after this.
 FLAG_SECONDS = 10
-TASK = "ingest.tasks.store_batches"
-QUEUE = "ingest"
-# A nudge that no worker took in this time is dropped from the queue: the sweep sends another.
+# A nudge that no worker took in this time is dropped from the queue: the schedule sends another.
 EXPIRES_SECONDS = 30
 
 # Requests of this long share a nudge.
@@ -32,22 +30,42 @@ _PAUSE_SECONDS = 0.02
 _BREAKER_SECONDS = 2.0
 
 
-def publish(connection: kombu.Connection) -> None:
-    """Send a nudge, outstanding ones or not. Raises one of BROKER_ERRORS in bounded time."""
-    app.send_task(TASK, queue=QUEUE, expires=EXPIRES_SECONDS, connection=connection, retry=False)
+@dataclass(frozen=True, slots=True)
+class Nudge:
+    """A task that is told of its work; `flag` is in Redis while that is on its way."""
+
+    task: str
+    queue: str
+    flag: str
+    breaker: str  # as the metrics call it
+
+    def publish(self, connection: kombu.Connection) -> None:
+        """Send it, be one outstanding or not. Raises one of BROKER_ERRORS in bounded time."""
+        app.send_task(
+            self.task,
+            queue=self.queue,
+            expires=EXPIRES_SECONDS,
+            connection=connection,
+            retry=False,
+        )
+
+
+STORE = Nudge("ingest.tasks.store_batches", "ingest", "telemetry:nudged", "nudges")
 
 
 class Nudger:
-    """One a process: takes requests for a nudge from any thread, and publishes from its own."""
+    """One a process and task: takes requests from any thread, and publishes from its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, nudge: Nudge) -> None:
+        self._message = nudge
+        self._name = nudge.breaker
         self._wanted = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._redis = redis_client()
         self._broker: kombu.Connection | None = None
         self._open = False
-        self._breaker = instruments.breaker_open("nudges")
+        self._breaker = instruments.breaker_open(nudge.breaker)
 
     def request(self) -> None:
         """Ask for a nudge. Returns at once."""
@@ -58,7 +76,7 @@ class Nudger:
     def clear(self) -> None:
         """Let the next batch nudge again: called by the worker before it claims."""
         try:
-            self._redis.delete(FLAG)
+            self._redis.delete(self._message.flag)
         except BROKER_ERRORS as error:
             logger.debug("nudge flag not cleared: %s", error)
 
@@ -66,7 +84,9 @@ class Nudger:
         # Not at import: a thread doesn't survive the fork that makes a server's process.
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name=self._message.breaker, daemon=True
+                )
                 self._thread.start()
 
     def _run(self) -> None:
@@ -83,11 +103,11 @@ class Nudger:
         """Publish unless a nudge is outstanding; False where the broker doesn't answer."""
         try:
             # After a failure the flag may be that of a request whose answer we didn't wait for.
-            if self._redis.set(FLAG, 1, nx=not self._open, ex=FLAG_SECONDS):
+            if self._redis.set(self._message.flag, 1, nx=not self._open, ex=FLAG_SECONDS):
                 self._publish_or_unflag()
         except BROKER_ERRORS as error:
             if not self._open:
-                logger.warning("nudges pause, batches wait for the sweep: %s", error)
+                logger.warning("%s pause, the schedule stands in: %s", self._name, error)
             self._set_open(True)
             return False
         except Exception:
@@ -106,7 +126,7 @@ class Nudger:
     def _publish_or_unflag(self) -> None:
         self._broker = self._broker or broker_connection()
         try:
-            publish(self._broker)
+            self._message.publish(self._broker)
         except BROKER_ERRORS:
             self._broker.release()
             self._broker = None
@@ -114,4 +134,6 @@ class Nudger:
             raise
 
 
-nudger = Nudger()
+nudger = Nudger(STORE)
+# By the queue that they tell.
+NUDGERS = {STORE.queue: nudger}

@@ -5,7 +5,7 @@ import logging
 from django.db import connection
 
 from ingest import partitions, resolutions, storage, violations
-from ingest.nudges import QUEUE, nudger
+from ingest.nudges import STORE, nudger
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
 from telemetry_site.logs import kind
@@ -40,7 +40,7 @@ def store_batches() -> None:
 
 
 def _paused() -> bool:
-    return Pause.objects.hold(QUEUE)
+    return Pause.objects.hold(STORE.queue)
 
 
 @app.task

@@ -20,7 +20,7 @@ from django.utils import timezone
 from aggregation import marks
 from aggregation.models import Level
 from ingest import backlog, partitions
-from ingest.nudges import QUEUE
+from ingest.nudges import STORE
 from ingest.tasks import WORKER_LEASE
 from privacy.models import DeletionRequest
 from telemetry_site import replica
@@ -127,7 +127,7 @@ def _storing() -> Finding:
 
 def _pause() -> str:
     """That the ledger's queue is paused, in words for anybody: who and why is the admin's."""
-    pause = Pause.objects.filter(pk=QUEUE).first()
+    pause = Pause.objects.filter(pk=STORE.queue).first()
     if pause is None:
         return ""
     return f"paused since {pause.since:%Y-%m-%dT%H:%M:%SZ}"

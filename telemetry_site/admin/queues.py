@@ -12,8 +12,7 @@ from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 
 from ingest import backlog
-from ingest.nudges import QUEUE as LEDGERS_QUEUE
-from ingest.nudges import nudger
+from ingest.nudges import NUDGERS
 from telemetry_site import presence, queues
 from telemetry_site.celery import BROKER_ERRORS, QUEUES
 from telemetry_site.durations import in_words
@@ -184,8 +183,8 @@ def _resume(request: HttpRequest) -> str:
     if not Pause.objects.filter(pk=queue).delete()[0]:
         raise Refused(f"{queue} is not paused.")
     told = _tell_of_pauses()
-    if queue == LEDGERS_QUEUE:
-        nudger.request()
+    if queue in NUDGERS:
+        NUDGERS[queue].request()
     return f"{queue} is resumed. {told}".strip()
 
 

@@ -12,7 +12,7 @@ from django.db import DatabaseError, OperationalError, connection, connections, 
 from ingest import storage
 from ingest.attempts import Attempts
 from ingest.models import Attempt, Batch
-from ingest.nudges import publish
+from ingest.nudges import STORE
 from ingest.payloads import unpack
 from telemetry_site.celery import broker_connection
 from tests.harness import Project, Service, wait_for
@@ -69,7 +69,7 @@ def plant_beside_a_death(project: Project, deaths: int = 0) -> Batch:
 
 def settle_by_the_worker(waiting: Batch) -> None:
     with broker_connection() as broker:
-        publish(broker)
+        STORE.publish(broker)
 
     def look() -> bool:
         reread(waiting)

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.test import Client, override_settings
 
 from ingest import intake, nudges
-from ingest.nudges import BROKER_ERRORS, Nudger, publish
+from ingest.nudges import BROKER_ERRORS, NUDGERS, STORE, Nudge, Nudger
 from telemetry_site.celery import app, broker_connection
 from tests.harness import Project, Service, free_port, wait_for
 from tests.ingest.sending import accepted, batch, send, settled
@@ -22,6 +22,7 @@ AT_ONCE_SECONDS = 0.05
 BOUNDED_SECONDS = 3.0
 OWN_FLAG = "telemetry:test-nudged"
 OWN_QUEUE = "test-nudges"
+OWN = Nudge(STORE.task, OWN_QUEUE, OWN_FLAG, "nudges")
 
 
 @pytest.fixture
@@ -34,12 +35,10 @@ def broker(service: Service) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def nudger(broker: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Nudger:
+def nudger(broker: redis.Redis) -> Nudger:
     """One that publishes for real, into this test's queue."""
-    monkeypatch.setattr(nudges, "FLAG", OWN_FLAG)
-    monkeypatch.setattr(nudges, "QUEUE", OWN_QUEUE)
     app.amqp.queues.add(kombu.Queue(OWN_QUEUE))
-    return Nudger()
+    return Nudger(OWN)
 
 
 @pytest.fixture(params=["nobody listens", "frozen"])
@@ -86,7 +85,7 @@ def test_many_requests_from_many_threads_are_one_message(
 
 
 def test_two_processes_share_one_outstanding_nudge(nudger: Nudger, broker: redis.Redis) -> None:
-    other = Nudger()
+    other = Nudger(OWN)
     for each in (nudger, other):
         assert each._nudge()
     assert messages(broker) == 1
@@ -110,25 +109,26 @@ def test_nudge_carries_nothing_and_expires(nudger: Nudger, broker: redis.Redis) 
     with broker_connection() as connected, connected.SimpleQueue(OWN_QUEUE) as queue:
         message = queue.get(timeout=1)
         message.ack()
-    assert message.headers["task"] == nudges.TASK
+    assert message.headers["task"] == OWN.task
     assert message.headers["expires"] is not None
     assert message.payload[:2] == [[], {}]
 
 
-def test_task_and_queue_of_the_nudge_exist() -> None:
+@pytest.mark.parametrize("queue", NUDGERS)
+def test_task_and_queue_of_a_nudge_exist(queue: str) -> None:
     app.loader.import_default_modules()
-    assert nudges.TASK in app.tasks
-    assert nudges.QUEUE in app.conf.task_queues
+    assert NUDGERS[queue]._message.task in app.tasks
+    assert queue in app.conf.task_queues
 
 
 def test_busy_service_keeps_storing_and_its_queue_stays_short(
     service: Service, project: Project, broker: redis.Redis
 ) -> None:
     sent = [accepted(send(service, project, batch())) for _ in range(60)]
-    assert int(broker.llen(nudges.QUEUE)) < 10  # type: ignore[arg-type]
+    assert int(broker.llen(STORE.queue)) < 10  # type: ignore[arg-type]
     for batch_id in sent:
         settled(service, project, batch_id)
-    wait_for(lambda: broker.llen(nudges.QUEUE) == 0, 10, "the queue to be empty")
+    wait_for(lambda: broker.llen(STORE.queue) == 0, 10, "the queue to be empty")
 
 
 # --- a Redis that is away ---
@@ -136,7 +136,7 @@ def test_busy_service_keeps_storing_and_its_queue_stays_short(
 
 def lost_nudger(url: str) -> Nudger:
     with override_settings(REDIS=url):
-        return Nudger()
+        return Nudger(OWN)
 
 
 def test_request_returns_at_once_while_redis_is_away(lost_redis: str) -> None:
@@ -166,7 +166,7 @@ def test_clearing_the_flag_never_raises_and_takes_bounded_time(lost_redis: str) 
 def test_publish_raises_in_bounded_time(lost_redis: str) -> None:
     begun = time.monotonic()
     with pytest.raises(BROKER_ERRORS), lost_broker(lost_redis) as away:
-        publish(away)
+        OWN.publish(away)
     assert time.monotonic() - begun < BOUNDED_SECONDS
 
 
