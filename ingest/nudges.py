@@ -51,6 +51,9 @@ class Nudge:
 
 
 STORE = Nudge("ingest.tasks.store_batches", "ingest", "telemetry:nudged", "nudges")
+FORWARD = Nudge(
+    "ingest.tasks.forward", "forward", "telemetry:nudged-to-forward", "nudges_to_forward"
+)
 
 
 class Nudger:
@@ -135,5 +138,6 @@ class Nudger:
 
 
 nudger = Nudger(STORE)
+forward_nudger = Nudger(FORWARD)
 # By the queue that they tell.
-NUDGERS = {STORE.queue: nudger}
+NUDGERS = {STORE.queue: nudger, FORWARD.queue: forward_nudger}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from ingest.copying import Row, Waiting
+from ingest.forwarding.rendering.rows import EventRow, PointRow
 from ingest.models import Event, MetricPoint
 from ingest.prepared import execute
 from ingest.records import StoredPoint, StoredRecord
@@ -17,7 +18,9 @@ from privacy.consent import Restriction
 # Advisory locks of this kind, one a project: storing shares it, an erasure has it for a moment.
 _STORING = 0x73746F72  # "stor"
 
-_Item = TypeVar("_Item", bound=Event | MetricPoint | StoredRecord | StoredPoint)
+_Item = TypeVar(
+    "_Item", bound=Event | MetricPoint | StoredRecord | StoredPoint | EventRow | PointRow
+)
 
 
 def leave_out(rows: list[Row]) -> tuple[list[Row], dict[Waiting, int]]:
@@ -64,8 +67,8 @@ def shown(project_id: int, items: Sequence[_Item]) -> list[_Item]:
     ]
 
 
-def _session_of(item: Event | MetricPoint | StoredRecord | StoredPoint) -> bytes | None:
-    session = item.session if isinstance(item, Event | StoredRecord) else None
+def _session_of(item: _Item) -> bytes | None:
+    session = item.session if isinstance(item, Event | StoredRecord | EventRow) else None
     return bytes(session) if session is not None else None
 
 

@@ -22,6 +22,7 @@ from django.utils import timezone
 from ingest import restrictions
 from ingest.attempts import FORGIVEN, attempts
 from ingest.copying import TABLES, Failure, Row, Waiting, copy_rows
+from ingest.forwarding import deliveries
 from ingest.partitions import Partitioned
 from ingest.payloads import UNREADABLE, pack, unpack
 from ingest.prepared import execute
@@ -172,6 +173,7 @@ def _store(group: list[Waiting]) -> None:
     rows, left_out = restrictions.leave_out(rows)
     rows, failures = _sort(rows)
     failures += copy_rows(rows)
+    deliveries.write(rows, failures)
     failed: dict[Waiting, list[Failure]] = defaultdict(list)
     for failure in failures:
         failed[failure.row.batch].append(failure)

@@ -1,11 +1,13 @@
 """Celery's way in: each task fetches, calls, and decides about another try."""
 
 import logging
+import time
 
 from django.db import connection
 
 from ingest import partitions, resolutions, storage, violations
-from ingest.nudges import STORE, nudger
+from ingest.forwarding import forwarder
+from ingest.nudges import FORWARD, STORE, forward_nudger, nudger
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
 from telemetry_site.logs import kind
@@ -18,6 +20,8 @@ logger = logging.getLogger(__name__)
 # restarts find an end to each.
 STORE_SECONDS = 20
 RESOLVE_SECONDS = 20
+# Then what is under way is waited for: as long as a request may take.
+FORWARD_SECONDS = 20
 # Renewed by each run, nudged or scheduled: what /readyz calls a live worker.
 WORKER_LEASE = "ingest worker"
 WORKER_LEASE_SECONDS = 45
@@ -29,18 +33,36 @@ def store_batches() -> None:
     """Store what waits in the ledger. Nudged by intake; beat's run of it is the sweep."""
     nudger.clear()
     try:
-        if _paused():
+        if _storing_paused():
             return
         Lease.objects.take(WORKER_LEASE, "ingest", WORKER_LEASE_SECONDS)
-        if storage.store_waiting(STORE_SECONDS, _paused):
+        if storage.store_waiting(STORE_SECONDS, _storing_paused):
             nudger.request()
     except DATABASE_ERRORS as error:
         # Nothing was changed, and the sweep comes again.
         logger.warning("storing pauses: %s", kind(error))
 
 
-def _paused() -> bool:
+def _storing_paused() -> bool:
     return Pause.objects.hold(STORE.queue)
+
+
+@app.task
+def forward() -> None:
+    """Send what waits in the outbox. Nudged by storing, and run by beat."""
+    # What is stored meanwhile shares a request.
+    time.sleep(forwarder.GATHER_SECONDS)
+    forward_nudger.clear()
+    try:
+        if forwarder.forward(FORWARD_SECONDS, _forwarding_paused):
+            forward_nudger.request()
+    except DATABASE_ERRORS as error:
+        # What was claimed waits for the end of its lease.
+        logger.warning("forwarding pauses: %s", kind(error))
+
+
+def _forwarding_paused() -> bool:
+    return Pause.objects.hold(FORWARD.queue)
 
 
 @app.task

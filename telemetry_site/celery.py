@@ -27,6 +27,7 @@ QUEUES: dict[str, int] = {
     "default": 1,
     "privacy": 2,
     "rollup": 1,
+    "forward": 1,
 }
 
 # The queue of work that nobody waits for and that takes long.
@@ -57,6 +58,13 @@ SCHEDULES = (
         10,
         "Stores what waits, should a nudge have been lost; shows that the worker lives.",
         queue="ingest",
+    ),
+    Schedule(
+        "forward deliveries",
+        "ingest.tasks.forward",
+        10,
+        "Sends what waits for collectors: what is to be tried again, or whose nudge was lost.",
+        queue="forward",
     ),
     Schedule(
         "maintain partitions",

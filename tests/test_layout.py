@@ -71,6 +71,7 @@ UPWARD = {
     "ingest.models": ("ingest.intake", "ingest.views", "ingest.storage", "ingest.tasks"),
     "ingest.intake": ("ingest.views", "ingest.storage", "ingest.tasks", "ingest.authentication"),
     "ingest.storage": ("ingest.views", "ingest.intake", "ingest.tasks"),
+    "ingest.forwarding": ("ingest.views", "ingest.intake", "ingest.storage", "ingest.tasks"),
     "ingest.copying": ("ingest.views", "ingest.intake", "ingest.storage", "ingest.tasks"),
     "ingest.views": ("ingest.storage", "ingest.copying", "ingest.tasks"),
     "ingest.tasks": ("ingest.views", "ingest.intake", "ingest.formats"),
@@ -84,6 +85,8 @@ WRITERS = [
     (r"INSERT\s+INTO\s+ingest_batch\b", {"ingest.intake"}),
     (r"DELETE\s+FROM\s+\{day\}", {"ingest.erasing"}),
     (r"UPDATE\s+ingest_batch\b", {"ingest.storage", "ingest.erasing"}),
+    (r"(INSERT\s+INTO|UPDATE)\s+ingest_delivery\b", {"ingest.forwarding.deliveries"}),
+    (r"UPDATE\s+ingest_destination\b", {"ingest.forwarding.destinations"}),
     (r"INSERT\s+INTO\s+privacy_audit", {"privacy.audit"}),
     (r"(INSERT\s+INTO|DELETE\s+FROM|UPDATE)\s+aggregation_released", set()),
 ]  # fmt: skip

@@ -220,7 +220,7 @@ _ALL = (
     Metric(
         "telemetry_breaker_open", GAUGE, ("breaker",), "",
         "1 while some process goes without Redis: nudges (batches wait for the sweep), "
-        "rate_limits (nobody is limited).",
+        "nudges_to_forward (deliveries wait for the schedule), rate_limits (nobody is limited).",
         (
             Panel("Limits", "Without Redis", "bool_on_off",
                   (("max by (breaker) (telemetry_breaker_open)", "{{breaker}}"),)),

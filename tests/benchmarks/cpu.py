@@ -12,6 +12,7 @@ ROLES = {
     "default": "worker -Q default",
     "privacy": "worker -Q privacy",
     "rollup": "worker -Q rollup",
+    "forward": "worker -Q forward",
     "beat": " beat ",
     "postgres": "bin/postgres -D",
     "redis": "redis-server",
