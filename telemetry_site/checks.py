@@ -20,6 +20,7 @@ from django.utils import timezone
 from aggregation import marks
 from aggregation.models import Level
 from ingest import backlog, partitions
+from ingest.forwarding import destinations
 from ingest.nudges import STORE
 from ingest.tasks import WORKER_LEASE
 from privacy.models import DeletionRequest
@@ -42,6 +43,8 @@ ROLLUPS_LATE = {
     Level.DAY: timedelta(minutes=45),
     Level.MONTH: timedelta(minutes=45),
 }
+# A delivery that waits for longer is late.
+FORWARDING_LATE = timedelta(minutes=15)
 # So many batches before the oldest waiting one tell whether storing goes on.
 _STORED_BEFORE = 200
 
@@ -154,6 +157,18 @@ def _rollups() -> Finding:
     return Finding(not late, "; ".join(late) or "none is late")
 
 
+def _forwarding() -> Finding:
+    """Whether what is forwarded arrives in time."""
+    late = timezone.now() - FORWARDING_LATE
+    waiting = [queue for queue in destinations.queues() if queue.oldest < late]
+    if not waiting:
+        return Finding(True, "none is late")
+    failing = {queue.destination for queue in waiting if queue.failures}
+    oldest = (timezone.now() - min(queue.oldest for queue in waiting)).total_seconds()
+    told = f"the oldest delivery waits {oldest:.0f} s; collectors that don't answer: {len(failing)}"
+    return Finding(False, told)
+
+
 def _replica() -> Finding:
     if not replica.is_configured():
         return Finding(True, "none is set")
@@ -246,6 +261,11 @@ CHECKS: dict[str, Check] = {
         _rollups,
         "Look for “rollup” in the log, and in Queues whether its worker runs. After an import or a "
         "new version it has much to do: it catches up, the oldest first.",
+    ),
+    "forwarding": Check(
+        _forwarding,
+        "A delivery in the admin says what its collector answered. Where all do, look for "
+        "“forward” in the log, and in Queues whether its worker runs.",
     ),
     "replica": Check(
         _replica,

@@ -127,6 +127,7 @@ _FINE = {
     "beat": {"ok": True, "detail": "runs the schedules"},
     "erasures": {"ok": True, "detail": "none is late"},
     "rollups": {"ok": True, "detail": "none is late"},
+    "forwarding": {"ok": True, "detail": "none is late"},
     "replica": {"ok": True, "detail": "none is set"},
 }
 _FULL = {

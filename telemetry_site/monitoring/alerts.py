@@ -146,6 +146,13 @@ ALERTS = (
         "Counts by the hour, day or month are behind: answers tell until when they are complete.",
     ),
     Alert(
+        "TelemetryForwardingLate",
+        _check("forwarding"),
+        "5m",
+        WARNING,
+        "What is stored waits to be forwarded: a collector doesn't answer, or no worker sends.",
+    ),
+    Alert(
         "TelemetryReplicaUnread",
         _check("replica"),
         "5m",

@@ -19,7 +19,7 @@ from tests.harness import Project, Service, data_folder, wait_for
 
 NAMES = [
     "disk", "broker", "database", "partitions", "backlog", "storing", "worker", "beat",
-    "erasures", "rollups", "replica",
+    "erasures", "rollups", "forwarding", "replica",
 ]  # fmt: skip
 RUNBOOK = Path(__file__).parents[2] / "docs/operations.md"
 SEEN_SECONDS = 30
