@@ -25,7 +25,7 @@ _CHANGE = "ingest.change_project"
 # Of a project's settings those that are a matter of privacy, for whoever may change its rules.
 _CHANGE_PRIVACY = "privacy.change_privacy_rules"
 _OF_PRIVACY = ("scrubbing", "users_optional")
-_OTHERS = ("name", "origins", "keyless_browsers")
+_OTHERS = ("name", "origins", "keyless_browsers", "otlp_endpoint", "otlp_encoding")
 _NOT_YOURS = (
     "Whoever has the signing secret may act for any user of the project: your role may not hand "
     "one out."
