@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from tests.faults import batches, beat, erasing, servers, up, workers
+from tests.faults import batches, beat, collectors, erasing, servers, up, workers
 from tests.faults.trial import Outcome
 from tests.harness import Service
 
@@ -57,6 +57,14 @@ FAULTS = (
     Fault("one batch from eight clients at once", batches.replayed_at_once, 2, 20),
     Fault("poison between good batches", batches.poisoned, 1, 5),
     Fault("kill -9 of the worker that erases", erasing.killed_at_erasing, 1, 20),
+    Fault("a collector is away", collectors.collector_away, 4, 600, collectors.forwarding),
+    Fault(
+        "kill -9 of the worker that forwards",
+        collectors.killed_while_sending,
+        None,
+        5,
+        collectors.forwarding,
+    ),
     Fault("kill -9 of `up`", up.up_killed, 1, 5),
     Fault("SIGTERM of `up`", up.up_stopped, 1, 5),
 )
