@@ -16,6 +16,7 @@ from tests.benchmarks import (
     erasing,
     errors,
     exports,
+    forwarding,
     interference,
     latency,
     memory,
@@ -32,6 +33,7 @@ from tests.benchmarks import (
 from tests.benchmarks.report import Line
 from tests.benchmarks.samples import SNAPSHOT_FIELDS
 from tests.benchmarks.stacks import Naive, Ours
+from tests.collector.server import Collector
 
 NO_LOAD_WARNING = " (the generator was late: machine too busy)"
 
@@ -390,6 +392,54 @@ def rolling_up_meanwhile(results: Results) -> None:
                 _milliseconds(running))  # fmt: skip
 
 
+def forwarding_to_a_collector(results: Results) -> None:
+    """A collector: the CPU that forwarding to it takes, and answers while it is away."""
+    _forwarding_cost(results)
+    _collector_away(results)
+
+
+def _forwarding_cost(results: Results) -> None:
+    scale = results.scale
+    with Collector() as collector, Ours() as alone, forwarding.Forwarding(collector) as sending:
+        collector.keeps = False
+        pairs = []
+        for pair in forwarding.costs(alone, sending, scale.ours_batches, scale.runs):
+            pairs.append(pair)
+            say(f"{pair.forwarded.per_cpu_second:,.0f} events per CPU-second, {pair.more:+.0%} CPU")
+    more = median(pair.more for pair in pairs)
+    results.add("forwarding to a collector, batches of 100: CPU, against storing alone",
+                f"≤ {forwarding.MOST_MORE:.0%} more", f"{more:+.0%}", more <= forwarding.MOST_MORE,
+                " · ".join(f"{pair.more:+.0%}" for pair in pairs))  # fmt: skip
+    results.costs["ours, forwarding, batches of 100"] = report.median_cost(
+        [pair.forwarded.cost for pair in pairs]
+    )
+
+
+def _collector_away(results: Results) -> None:
+    scale = results.scale
+    turns = []
+    with Collector() as collector, forwarding.Forwarding(collector) as ours:
+        collector.keeps = False
+        latency.saturation(ours, 200, 100, seed=40)  # warm up
+        rate = latency.saturation(ours, scale.saturation_requests, 100, seed=41) / 2
+        for turn in forwarding.outages(ours, collector, rate, scale.turn_seconds, scale.turns):
+            turns.append(turn)
+            say(
+                f"p99 {turn.there.percentile(99) * 1000:.1f} ms, "
+                f"{turn.away.percentile(99) * 1000:.1f} ms while the collector is away"
+            )
+    late = "" if all(turn.is_trustworthy for turn in turns) else NO_LOAD_WARNING
+    there = [turn.there.percentile(99) for turn in turns]
+    away = [turn.away.percentile(99) for turn in turns]
+    name = f"accept at {rate:,.0f} requests/s"
+    results.add(f"{name}, forwarding to a collector, p99", "",
+                f"{median(there) * 1000:.1f} ms{late}", None, _milliseconds(there))  # fmt: skip
+    more = forwarding.slower(turns)
+    results.add(f"{name}, the collector away, p99", f"< {forwarding.MOST_SLOWER:.0%} more",
+                f"{median(away) * 1000:.1f} ms = {more:+.0%}{late}",
+                more < forwarding.MOST_SLOWER, _milliseconds(away))  # fmt: skip
+
+
 def estimates(results: Results) -> None:
     """People and quantiles as they are estimated, against what they are."""
     of_people, of_quantiles = [*errors.people()], [*errors.quantiles()]
@@ -417,6 +467,7 @@ PARTS: dict[str, Callable[[Results], None]] = {
     "numbers": numbers,
     "rollups": rolling_up,
     "interference": rolling_up_meanwhile,
+    "forwarding": forwarding_to_a_collector,
     "estimates": estimates,
     "soak": soak,
 }

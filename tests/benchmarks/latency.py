@@ -48,7 +48,7 @@ def at_rate(
     generator = Generator(plan)
     with stack.superuser() as connection:
         if storing:
-            _settle(connection)
+            settle(connection)
         newest = _newest(connection)
         outcome = checked(generator.run())
         stored = _stored_p99(connection, newest) if storing else None
@@ -73,14 +73,15 @@ def _newest(connection: psycopg.Connection) -> int:
     return int(row[0])
 
 
-def _settle(connection: psycopg.Connection) -> None:
+def settle(connection: psycopg.Connection) -> None:
+    """Wait until nothing is left to be stored."""
     waiting = "SELECT 1 FROM ingest_batch WHERE state = 'received' LIMIT 1"
     wait(lambda: connection.execute(waiting).fetchone() is None)
 
 
 def _stored_p99(connection: psycopg.Connection, newest: int) -> float:
     """Of the batches after `newest`: receipt to stored, in seconds."""
-    _settle(connection)
+    settle(connection)
     row = connection.execute(
         """
         SELECT percentile_disc(0.99) WITHIN GROUP (ORDER BY stored_at - received_at)
@@ -96,7 +97,7 @@ def _stored_p99(connection: psycopg.Connection, newest: int) -> float:
 def frozen_redis(stack: Stack) -> Iterator[None]:
     """Redis takes connections and answers nothing."""
     with stack.superuser() as connection:
-        _settle(connection)
+        settle(connection)
     redis = stack.parents["redis"]
     redis.send_signal(signal.SIGSTOP)
     try:

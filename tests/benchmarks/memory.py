@@ -13,7 +13,7 @@ from tests.benchmarks.load import Generator, Plan
 from tests.benchmarks.stacks import Ours
 
 MEGABYTE = 1024**2
-ROLES = ("web", "ingest", "default", "privacy", "rollup")
+ROLES = ("web", "ingest", "default", "privacy", "rollup", "forward")
 
 
 @dataclass(frozen=True)
