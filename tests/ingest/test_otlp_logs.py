@@ -433,7 +433,9 @@ def framed(items: bytes) -> bytes:
     "body",
     [
         b"\x0a", b"\x0a\x05abc", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x80" * 11,
-        b"\x0b\x0c", b"\x0f", framed(b"\x12\x05abc"), b"\x09abc", written(logs(log()))[:-1],
+        b"\x0b\x0c", b"\x0f", framed(b"\x12\x05abc"), b"\x09abc",
+        # It has the time of now in it: as a name it would be another one in each process.
+        pytest.param(written(logs(log()))[:-1], id="cut short"),
     ],
 )  # fmt: skip
 def test_protobuf_that_is_no_request(body: bytes) -> None:
