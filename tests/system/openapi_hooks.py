@@ -55,7 +55,10 @@ def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None
         del raw_schema["components"]["parameters"][name]["schema"]["pattern"]
     for body in operations(raw_schema, "requestBody"):
         content = body["content"]
-        content["application/gzip"]["schema"] = content["application/json"]["schema"]
+        # A schema says nothing of protobuf.
+        content.pop("application/x-protobuf", None)
+        if "application/gzip" in content:
+            content["application/gzip"]["schema"] = content["application/json"]["schema"]
 
 
 def close_answers(document: dict[str, Any]) -> None:
@@ -120,6 +123,8 @@ def valid_data_is_taken(context: CheckContext, response: Response, case: Case) -
     """What keeps to the schema is refused for nothing but what a schema can't say."""
     if case.meta and case.meta.generation.mode.is_positive and response.status_code == 400:
         body = response.json()
+        if case.path.startswith("/otlp/"):
+            return  # of a time a schema can't say that it is too old, nor why in a code
         if body["code"] == "missing_field" and "errors" not in body:
             return  # a snapshot without a number: of its fields any may be one
         if case.path == "/v1/telemetry/consent" and case.method == "GET":

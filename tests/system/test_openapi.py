@@ -35,6 +35,16 @@ cache.enabled = false
 include-path = "/v1/submit"
 checks.negative_data_rejection.enabled = false
 
+# Exporters are told of bad items with a 200, and of fields that aren't known nothing.
+[[operations]]
+include-path = ["/otlp/v1/logs", "/otlp/v1/metrics"]
+checks.negative_data_rejection.enabled = false
+
+[[operations]]
+include-path = "/otlp/v1/traces"
+checks.negative_data_rejection.enabled = false
+checks.not_a_server_error.expected-statuses = [501]
+
 [[operations]]
 include-tag = "Queries"
 headers = {{ "X-API-Key" = "{secret_key}" }}
