@@ -13,6 +13,7 @@ urlpatterns = [
     path("api/client-telemetry", views.ClientTelemetryView.as_view(), name="client-telemetry"),
     path("api/telemetry/snapshot", views.SnapshotView.as_view(), name="snapshot"),
     path("otlp/v1/logs", otlp.LogsView.as_view(), name="otlp-logs"),
+    path("otlp/v1/metrics", otlp.MetricsView.as_view(), name="otlp-metrics"),
     path("otlp/v1/traces", otlp.TracesView.as_view(), name="otlp-traces"),
     path("v1/batches/<uuid:batch_id>", views.BatchView.as_view(), name="batch"),
     path("v1/ping", views.PingView.as_view(), name="ping"),

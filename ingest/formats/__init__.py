@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from ingest.formats import client_telemetry, events, metrics, snapshot, submit
 from ingest.formats.otlp import logs
+from ingest.formats.otlp import metrics as otlp_metrics
 from ingest.records import DecodedBatch, Envelope
 
 Decoder = Callable[[bytes, Envelope], DecodedBatch]
@@ -20,5 +21,8 @@ FORMATS: dict[str, Decoder] = {
     "snapshot": snapshot.decode,
 }
 # Of OTLP a request is in one of two encodings, and may hold several batches.
-OTLP_FORMATS: dict[str, OtlpDecoder] = {"otlp_logs": logs.decode}
+OTLP_FORMATS: dict[str, OtlpDecoder] = {
+    "otlp_logs": logs.decode,
+    "otlp_metrics": otlp_metrics.decode,
+}
 NAMES = tuple(sorted([*FORMATS, *OTLP_FORMATS]))

@@ -11,6 +11,9 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceResponse,
+)
 from rest_framework.request import Request
 
 from ingest import bodies, intake
@@ -111,6 +114,23 @@ class LogsView(OtlpView):
         answer = ExportLogsServiceResponse()
         if outcome.rejections:
             answer.partial_success.rejected_log_records = len(outcome.rejections)
+            answer.partial_success.error_message = answers.reasons(
+                outcome.rejections, self.items, outcome.received
+            )
+        return answer
+
+
+class MetricsView(OtlpView):
+    """`POST /otlp/v1/metrics`: data points."""
+
+    format = "otlp_metrics"
+    items = "data_points"
+    operation = operations.METRICS
+
+    def answer(self, outcome: _Outcome) -> Message:
+        answer = ExportMetricsServiceResponse()
+        if outcome.rejections:
+            answer.partial_success.rejected_data_points = len(outcome.rejections)
             answer.partial_success.error_message = answers.reasons(
                 outcome.rejections, self.items, outcome.received
             )

@@ -218,6 +218,50 @@ def _request(name: str, resources: str, scopes: str, items: str, item: Object) -
     )
 
 
+_TEMPORALITY: Object = {"type": "integer", "minimum": 1, "maximum": 2}
+NUMBER_POINT = schema(
+    "OtlpNumberDataPoint",
+    {
+        "description": "`user.id` (or `enduser.id`) is hashed; other attributes are its tags.",
+        "type": "object",
+        "properties": {
+            "attributes": ATTRIBUTES,
+            "startTimeUnixNano": _NANOSECONDS,
+            "timeUnixNano": _NANOSECONDS,
+            "asInt": {"type": "string", "pattern": "^-?[0-9]{1,18}$"},
+            "asDouble": {"type": "number"},
+        },
+    },
+)
+
+
+def _form(*, temporal: bool = True, monotonic: bool = False, point: Object = _OPEN) -> Object:
+    """The data of one kind of metric."""
+    properties: Object = {"dataPoints": {"type": "array", "items": point}}
+    if temporal:
+        properties["aggregationTemporality"] = _TEMPORALITY
+    if monotonic:
+        properties["isMonotonic"] = {"type": "boolean"}
+    return {"type": "object", "properties": properties}
+
+
+METRIC = schema(
+    "OtlpMetric",
+    {
+        "description": "One of the five forms of data.",
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string", "minLength": 1, "maxLength": 200},
+            "unit": {"type": "string"},
+            "sum": _form(monotonic=True, point=NUMBER_POINT),
+            "gauge": _form(temporal=False, point=NUMBER_POINT),
+            "histogram": _form(),
+            "exponentialHistogram": _form(),
+            "summary": _form(temporal=False),
+        },
+    },
+)
 LOG_RECORD = schema(
     "OtlpLogRecord",
     {
@@ -268,6 +312,36 @@ LOGS = _exporting(
     _request("OtlpLogs", "resourceLogs", "scopeLogs", "logRecords", LOG_RECORD),
     examples(logs=_LOGS_EXAMPLE),
     _answered("OtlpLogsAnswer", "rejectedLogRecords", "log_records"),
+)
+_POINT = {"asInt": "12", "attributes": [_text("http.route", "/upload")]}
+_METRICS_EXAMPLE = {
+    "resourceMetrics": [
+        {
+            "resource": {"attributes": [_text("service.instance.id", "eu-1")]},
+            "scopeMetrics": [
+                {
+                    "scope": {"name": "shop.orders"},
+                    "metrics": [
+                        {
+                            "name": "requests",
+                            "sum": {
+                                "aggregationTemporality": 1,
+                                "isMonotonic": True,
+                                "dataPoints": [_POINT],
+                            },
+                        }
+                    ],
+                }
+            ],
+        }
+    ]
+}
+METRICS = _exporting(
+    "Export metrics",
+    "Sums, gauges, histograms, exponential histograms and summaries.",
+    _request("OtlpMetrics", "resourceMetrics", "scopeMetrics", "metrics", METRIC),
+    examples(metrics=_METRICS_EXAMPLE),
+    _answered("OtlpMetricsAnswer", "rejectedDataPoints", "data_points"),
 )
 TRACES = operation(
     "Ingest",

@@ -11,93 +11,23 @@ import pytest
 import zstandard
 from django.conf import settings
 from django.db import OperationalError
-from django.test import Client, override_settings
-from google.protobuf.json_format import Parse
+from django.test import override_settings
 from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
-from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from ingest import intake
 from ingest.formats.otlp.frames import MOST_ITEMS
-from ingest.models import Batch, Event, RejectedEvent
+from ingest.models import Batch, RejectedEvent
 from ingest.models import Project as Row
 from ingest.otlp.views import BOUNDS
-from tests.harness import Answer, Project, Service, wait_for
+from tests.harness import Project, Service
+from tests.ingest.exporting import LOGS, accepted, accounting, export, inside, refused, stored, told
 from tests.ingest.otlp import JSON, PROTOBUF, log, logs, written
-from tests.ingest.sending import STORING_SECONDS
 from tests.ingest.sockets import Connection
 from tests.ingest.traces import ledger, traces
 
-LOGS = "/otlp/v1/logs"
 BAD = log(own={"k" * 201: 1})
 every_encoding = pytest.mark.parametrize("encoding", [PROTOBUF, JSON])
-
-
-def export(
-    service: Service,
-    project: Project,
-    content: Any,
-    encoding: str = PROTOBUF,
-    path: str = LOGS,
-    **headers: str,
-) -> Answer:
-    """What an exporter is answered to a request, or to some bytes."""
-    body = content if isinstance(content, bytes) else written(content, encoding)
-    whole = {"X-API-Key": project.ingest_key, "Content-Type": encoding, **headers}
-    return service.request("POST", path, body, {name: whole[name] for name in whole if whole[name]})
-
-
-def inside(project: Project, content: Any, encoding: str = PROTOBUF, path: str = LOGS) -> Answer:
-    """The same, answered in this process."""
-    body = content if isinstance(content, bytes) else written(content, encoding)
-    client = Client(raise_request_exception=False, SERVER_NAME="localhost")
-    found = client.post(
-        path, body, content_type=encoding, headers={"X-API-Key": project.ingest_key}
-    )
-    headers = {name.lower(): value for name, value in found.items()}
-    return Answer(found.status_code, headers, found.content.decode(errors="replace"), found.content)
-
-
-def told(answer: Answer, encoding: str = PROTOBUF, kind: Any = ExportLogsServiceResponse) -> Any:
-    """The message of an answer, in the encoding that was asked in."""
-    assert answer.headers["content-type"] == encoding
-    if encoding == PROTOBUF:
-        return kind.FromString(answer.content)
-    return Parse(answer.content, kind())
-
-
-def accepted(answer: Answer, encoding: str = PROTOBUF) -> None:
-    """All of it was."""
-    assert answer.status == 200, answer
-    assert answer.content == (b"" if encoding == PROTOBUF else b"{}")
-    assert not told(answer, encoding).HasField("partial_success")
-
-
-def refused(answer: Answer, status: int, code: int, encoding: str = PROTOBUF) -> Status:
-    """It was, and the reason says so."""
-    assert answer.status == status, answer
-    found: Status = told(answer, encoding, Status)
-    assert found.code == code
-    assert found.message
-    return found
-
-
-def stored(project: Project, number: int) -> list[Event]:
-    """The project's events, once there are so many."""
-    rows = Event.objects.filter(project__slug=project.project)
-    wait_for(lambda: rows.count() >= number, STORING_SECONDS, f"{number} events to be stored")
-    found = list(rows.order_by("occurred_at"))
-    assert len(found) == number
-    return found
-
-
-def accounting(service: Service, project: Project) -> list[dict[str, Any]]:
-    headers = {"X-API-Key": project.secret_key}
-    lines: list[dict[str, Any]] = service.request(
-        "GET", "/v1/query/accounting", headers=headers
-    ).json["formats"]
-    return lines
 
 
 # --- what is taken ---

@@ -28,6 +28,7 @@ ROUTES = {
     "api/client-telemetry": ("/api/client-telemetry", {"POST"}),
     "api/telemetry/snapshot": ("/api/telemetry/snapshot", {"POST"}),
     "otlp/v1/logs": ("/otlp/v1/logs", {"POST"}),
+    "otlp/v1/metrics": ("/otlp/v1/metrics", {"POST"}),
     "otlp/v1/traces": ("/otlp/v1/traces", {"POST"}),
     "v1/ping": ("/v1/ping", {"GET", "HEAD"}),
     "v1/info": ("/v1/info", {"GET", "HEAD"}),

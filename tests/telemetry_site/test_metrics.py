@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 from django.utils import timezone
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 from ingest import partitions
 from ingest.models import ApiKey, Block
@@ -21,7 +22,7 @@ from telemetry_site.models import Pause
 from telemetry_site.monitoring.table import METRICS
 from telemetry_site.queues import tell_of_pauses
 from tests.harness import Project, Service, wait_for
-from tests.ingest.otlp import JSON, log, logs, written
+from tests.ingest.otlp import JSON, log, logs, metrics, written
 from tests.ingest.sending import accepted, batch, event, moment, send, settled
 from tests.ingest.waiting import plant, record, storing
 from tests.telemetry_site.scraping import Reading, ask, read, scrape
@@ -65,6 +66,7 @@ def change(service: Service) -> Change:
 
 SNAPSHOT = {"node_id": "n", "cpu_percent": 1.5}
 PAGE = {"level": "info", "scope": "checkout", "sessionId": "s", "message": "Opened"}
+GAUGE = Metric(name="m", gauge={"data_points": [{"as_int": 1}]})
 # Format -> path, route, what is sent with its time, and how many events it is.
 FORMATS: dict[str, tuple[str, str, Callable[[], Any], int]] = {
     "events": ("/v1/events", "events", lambda: batch(event(), event(), event()), 3),
@@ -79,6 +81,10 @@ FORMATS: dict[str, tuple[str, str, Callable[[], Any], int]] = {
     ),
     "snapshot": (
         "/api/telemetry/snapshot", "snapshot", lambda: SNAPSHOT | {"timestamp": moment()}, 1,
+    ),
+    "otlp_metrics": (
+        "/otlp/v1/metrics", "otlp-metrics",
+        lambda: json.loads(written(metrics(GAUGE), JSON)), 1,
     ),
     "otlp_logs": ("/otlp/v1/logs", "otlp-logs", lambda: json.loads(written(logs(log()), JSON)), 1),
 }  # fmt: skip
