@@ -11,8 +11,11 @@ import pytest
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from tests.harness import Project, Service, wait_for
@@ -133,3 +136,55 @@ def test_javascripts_sdk_exports_logs(
 ) -> None:
     export(node, service, keys, "logs", encoding)
     check_orders(service, keys)
+
+
+# --- metrics ---
+
+
+def check_figures(service: Service, keys: Project, exports: int) -> None:
+    """Sixty orders, by six people, that took from 0 to 59 milliseconds, however often told."""
+    line = accounted(service, keys, "otlp_metrics")
+    assert line["received"] == line["stored"] == 18 * exports
+
+    def figure(name: str, aggregate: str) -> float:
+        question = f"metrics?name={name}&agg={aggregate}&interval=month"
+        (group,) = asked(service, keys, question)["groups"]
+        return sum(value for value in group["values"] if value is not None)
+
+    assert figure("orders", "sum") == 60
+    assert figure("took", "count") == 60
+    assert figure("took", "sum") == sum(range(60))
+    # A bucket is as wide as the SDK makes it: from 25 to 50.
+    assert figure("took", "p50") == pytest.approx(30, rel=0.2)
+    assert figure("waiting", "max") == 10
+    (group,) = asked(service, keys, "metrics?name=orders&agg=sum&group_by=plan&interval=month")[
+        "groups"
+    ]
+    assert group["value"] == "pro"
+
+
+def test_pythons_sdk_exports_metrics(service: Service, keys: Project) -> None:
+    exporter = OTLPMetricExporter(
+        f"{service.url}/otlp/v1/metrics", headers={"x-api-key": keys.ingest_key}
+    )
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
+    provider = MeterProvider([reader], Resource.create(RESOURCE), shutdown_on_exit=False)
+    meter = provider.get_meter("shop.orders")
+    orders, waiting = meter.create_counter("orders"), meter.create_up_down_counter("waiting")
+    took = meter.create_histogram("took", unit="ms")
+    for number in range(60):
+        attributes = {"user.id": f"u-{number % 6}", "plan": "pro"}
+        orders.add(1, attributes)
+        waiting.add(1 if number % 2 else -1, attributes)
+        took.record(number, attributes)
+    provider.shutdown()
+    check_figures(service, keys, exports=1)
+
+
+@pytest.mark.parametrize("encoding", ["protobuf", "json"])
+def test_javascripts_sdk_exports_metrics(
+    service: Service, keys: Project, node: str, encoding: str
+) -> None:
+    export(node, service, keys, "metrics", encoding)
+    # All that there is to tell is told again at the end.
+    check_figures(service, keys, exports=2)
