@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,10 +16,19 @@ from ingest.forwarding.rendering.encoding import encode
 from ingest.forwarding.rendering.histograms import MOST_BOUNDS
 from ingest.forwarding.rendering.metrics import metrics
 from ingest.forwarding.rendering.rows import PointRow
+from ingest.models import Project as Row
 from ingest.records import EPOCH, Envelope, MalformedBatch, Point, microseconds
+from privacy.subjects import Pseudonyms
+from tests.harness import Project, Service
 from tests.ingest.rendering import OCCURRED, PROJECT, as_attribute, point, point_of, same
-from tests.ingest.round_trips import both_encodings
+from tests.ingest.round_trips import MICROSECONDS, another_project, both_encodings, export, rows_of
+from tests.ingest.sending import accepted, send
 from tests.ingest.test_decoder_properties import any_item, encoded, fuzz
+
+COLUMNS = (
+    f"{MICROSECONDS}, stored.name, kind, subject, node, tags::text, cumulative, value, samples,"
+    " weights, count, sum, min, max, NULL"
+)
 
 
 def measured(encoding: str, *rows: PointRow) -> list[Point]:
@@ -108,3 +118,38 @@ def test_many_samples_arrive_within_a_percent(encoding: str):
     for exact, found in zip(sorted(samples), sorted(told), strict=True):
         assert math.isclose(exact, found, rel_tol=0.01)
     assert (arrived.count, arrived.min, arrived.max) == (len(samples), -5, max(samples))
+
+
+@both_encodings
+def test_stored_measurements_are_stored_again(
+    service: Service, project: Project, encoding: str
+) -> None:
+    sent = [
+        {"name": "a", "type": "counter", "value": 2.5, "tags": {"route": "/", "ok": True}},
+        {"name": "b", "type": "counter", "value": 7, "temporality": "cumulative"},
+        {"name": "c", "type": "gauge", "value": -1.5, "user_id": "u"},
+        {"name": "d", "type": "meter", "value": 1e300},
+        {"name": "e", "type": "histogram", "value": [3, 1, 3, 0.1]},
+        {"name": "f", "type": "summary", "value": {"count": 2, "sum": 3, "min": 1, "max": 2}},
+        {"name": "g", "type": "summary", "value": {"count": 2, "sum": 0, "min": -1, "max": 1}},
+    ]
+    accepted(send(service, project, {"node_id": "n-1", "metrics": sent}, path="/v1/metrics"))
+    stored = [PointRow(*row) for row in rows_of(service, project, COLUMNS, "ingest_metricpoint", 7)]
+
+    other = another_project()
+    export(service, other, metrics(PROJECT, stored), encoding, "/otlp/v1/metrics")
+
+    pseudonyms = Pseudonyms(settings.PEPPER, Row.objects.get(slug=other.project).pk)
+    again = [PointRow(*row) for row in rows_of(service, other, COLUMNS, "ingest_metricpoint", 7)]
+    for row, found in zip(stored, again, strict=True):
+        for field in ("occurred_at", "name", "kind", "node", "cumulative", "value"):
+            assert getattr(found, field) == getattr(row, field), field
+        assert found.subject == (row.subject and pseudonyms.subject(row.subject.hex()))
+        assert json.loads(found.tags) == json.loads(row.tags)
+        if row.samples is not None:
+            assert found.samples is not None
+            assert found.weights is not None
+            assert dict(zip(found.samples, found.weights, strict=True)) == Counter(row.samples)
+        else:
+            for field in ("count", "sum", "min", "max"):
+                assert getattr(found, field) == getattr(row, field), field
