@@ -4,6 +4,7 @@ A delivery is claimed for a while and settled by whoever claimed it. A worker th
 lease that ends: what it had claimed is sent again.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from ingest.models import Delivery
 from ingest.nudges import forward_nudger
 from ingest.prepared import execute
 from ingest.records import StoredPoint, StoredRecord
+
+logger = logging.getLogger(__name__)
 
 # Longer than a request takes (`OTEL_COLLECTOR_TIMEOUT_MS` is 30 s at the most).
 LEASE_SECONDS = 60
@@ -219,9 +222,9 @@ def _settle(claimed: Claim, change: LiteralString, which: LiteralString, answer:
     )
 
 
-def expire(destination: int, signal: str) -> int:
-    """Give up what has waited for too long, some at once; how many."""
-    return execute(
+def expire(destination: int, signal: str) -> bool:
+    """Give up what has waited for too long, some at once; whether there may be more."""
+    expired = execute(
         """
         UPDATE ingest_delivery SET state = 'expired', settled_at = now() FROM (
             SELECT day, id FROM ingest_delivery
@@ -234,6 +237,9 @@ def expire(destination: int, signal: str) -> int:
         """,
         [destination, signal, settings.FORWARD_HOURS, _EXPIRED_AT_ONCE],
     ).rowcount
+    if expired:
+        logger.error("%d deliveries to destination %d have expired", expired, destination)
+    return expired == _EXPIRED_AT_ONCE
 
 
 # --- Replay ---------------------------------------------------------------------------------------

@@ -76,14 +76,14 @@ def url_of(endpoint: str, signal: str) -> str:
 
 def of(projects: set[int]) -> dict[int, int]:
     """The destinations of those of these projects that have one."""
-    found: dict[int | None, int] = dict(
+    found: dict[int | None, int | None] = dict(
         execute(
             """
-            SELECT destination.project_id, destination.id
-            FROM ingest_destination AS destination
-            LEFT JOIN ingest_project AS project ON project.id = destination.project_id
-            WHERE destination.project_id IS NULL
-                OR destination.project_id = ANY(%s) AND project.otlp_endpoint <> ''
+            SELECT NULL, id FROM ingest_destination WHERE project_id IS NULL
+            UNION ALL
+            SELECT project.id, destination.id FROM ingest_project AS project
+            LEFT JOIN ingest_destination AS destination ON destination.project_id = project.id
+            WHERE project.id = ANY(%s) AND project.otlp_endpoint <> ''
             """,
             [[*projects]],
         ).fetchall()

@@ -55,10 +55,12 @@ def forward(seconds: float, paused: Callable[[], bool]) -> bool:
 
     Once `paused()` says so no further request is made, and nothing is left to be done now.
     """
+    deadline = time.monotonic() + seconds
     for queue in destinations.queues():
-        deliveries.expire(*queue.key)
+        while deliveries.expire(*queue.key) and time.monotonic() < deadline:
+            pass
     with ThreadPoolExecutor(MOST_UNDER_WAY, "forward") as threads:
-        return _Run(threads, time.monotonic() + seconds).go(paused)
+        return _Run(threads, deadline).go(paused)
 
 
 class _Run:

@@ -3,22 +3,26 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
 from ingest import storage
-from ingest.forwarding import deliveries, forwarder
+from ingest.forwarding import connections, deliveries, forwarder
 from ingest.forwarding.answers import Answer, Outcome, unanswered
 from ingest.forwarding.deliveries import MOST_BYTES, Claim, claim
 from ingest.forwarding.reading import read
 from ingest.models import Batch, Delivery, Destination
+from ingest.models import Project as ProjectRow
 from ingest.payloads import pack
 from ingest.records import microseconds
-from tests.collector.answers import accept, once
+from telemetry_site.models import Pause
+from tests.collector.answers import accept, once, stay_silent
 from tests.collector.server import Collector
 from tests.harness import Project, Service
 from tests.ingest.outbox import (
@@ -140,6 +144,16 @@ def test_batch_that_is_stored_in_parts_has_a_delivery_of_each_part(
     assert [found.items for found in deliveries_of(project)] == [3, 1]
 
 
+def test_project_whose_own_is_not_there_yet_has_none(
+    project: Project, destination: Destination
+) -> None:
+    """Not the instance's: what is its own goes nowhere else."""
+    destination.delete()
+    with forwarding_to(SOMEWHERE):
+        stored(project, 1)
+    assert deliveries_of(project) == []
+
+
 @pytest.mark.usefixtures("_storing")
 def test_project_without_its_own_has_the_instances_destination(project: Project) -> None:
     with forwarding_to(SOMEWHERE):
@@ -233,10 +247,9 @@ def test_what_waits_for_too_long_expires(project: Project, destination: Destinat
     Delivery.objects.filter(batch_id=old.batch_id).update(
         waiting_since=timezone.now() - timedelta(hours=24, minutes=1)
     )
-    assert deliveries.expire(destination.pk, "logs") == 1
+    deliveries.expire(destination.pk, "logs")
     states = {found.batch_id: found.state for found in deliveries_of(project)}
     assert states == {old.batch_id: "expired", new.batch_id: "waiting"}
-    assert deliveries.expire(destination.pk, "logs") == 0
 
 
 @pytest.mark.parametrize("state", ["dead", "expired"])
@@ -249,7 +262,9 @@ def test_what_was_given_up_can_be_replayed(
     assert deliveries.replay([(found.day, found.pk)]) == 1
     (again,) = deliveries_of(project)
     assert (again.state, again.attempts) == ("waiting", 0)
-    assert deliveries.expire(destination.pk, "logs") == 0, "its time begins anew"
+    deliveries.expire(destination.pk, "logs")
+    (again,) = deliveries_of(project)
+    assert again.state == "waiting", "its time began anew"
     assert deliveries.replay([(found.day, found.pk)]) == 0, "it waits already"
 
 
@@ -299,6 +314,53 @@ def test_two_workers_at_once_send_everything_once(service: Service, project: Pro
         assert {found.attempts for found in deliveries_of(project)} == {1}
         got = Counter(record.event_name for record in collector.records)
     assert got == Counter(name for three in names for name in three)
+
+
+def test_destination_that_hangs_holds_up_nobody_else(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else no project's own may be here.
+    monkeypatch.setattr(connections, "is_public", lambda _: True)
+    other = Project(*_names_and_keys())
+    hung, first, second = (_stored(service, one) for one in (project, other, other))
+    with _forward_paused(), Collector() as hangs, Collector() as takes, forwarding_to(takes.url):
+        hangs.answer = stay_silent
+        own_destination(project, hangs.url)
+        Destination.objects.filter(project=None).update(failures=0, retry_at=None)
+        write_for(project, [hung])
+        write_for(other, [first])
+        worker = threading.Thread(target=_forward)
+        worker.start()
+        hangs.wait_for(1)
+        takes.wait_for(1)
+        write_for(other, [second])
+        takes.wait_for(2)
+        assert hangs.open_connections == 1, "it hangs still"
+        hangs.disconnect()
+        worker.join()
+        assert [found.state for found in deliveries_of(other)] == ["delivered"] * 2
+        Delivery.objects.filter(batch_id=hung).delete()
+
+
+def _stored(service: Service, project: Project) -> UUID:
+    batch_id = accepted(send(service, project, batch()))
+    settled(service, project, batch_id)
+    return batch_id
+
+
+def _names_and_keys() -> tuple[str, str, str, str]:
+    row, keys = ProjectRow.objects.create_with_keys(f"test {uuid4().hex}")
+    return row.slug, keys["ingest"], keys["secret"], row.signing_secret
+
+
+@contextmanager
+def _forward_paused() -> Iterator[None]:
+    """The service's own worker sends nothing meanwhile."""
+    pause = Pause.objects.create(queue="forward", by="a test", reason="a test")
+    try:
+        yield
+    finally:
+        pause.delete()
 
 
 def _forward() -> None:

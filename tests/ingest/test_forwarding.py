@@ -19,7 +19,7 @@ from tests.ingest.sending import accepted, batch, event, send, settled
 from tests.privacy.asking import ask
 
 FORWARDING_SECONDS = 30.0
-TIMEOUT_MS = 1000
+TIMEOUT_MS = 3000
 
 
 @pytest.fixture(scope="module")
@@ -295,11 +295,11 @@ def test_what_is_refused_is_dead_at_once_and_can_be_replayed(
 def test_worker_that_is_killed_while_it_sends_leaves_a_lease_that_ends(
     service: Service, project: Project, collector: Collector
 ) -> None:
+    parent, child = service.processes("forward")
     collector.then(stay_silent)
     (name,) = unique()
     batch_id = stored(service, project, name)
     collector.wait_for(1)
-    parent, child = service.processes("forward")
     child.send_signal(signal.SIGKILL)
     (leased,) = deliveries(service, batch_id)
     assert leased["leased_until"] is not None
