@@ -43,7 +43,7 @@ RAISED = {
     f"TELEMETRY_RATE_{rule}": "1000000/m"
     for rule in (
         "EVENTS_USER", "EVENTS_IP", "BROWSER_IP", "SNAPSHOT_NODE", "SUBMIT_USER", "METRICS_KEY",
-        "PRIVACY_SUBJECT", "DOWNLOAD_IP", "QUERY_KEY",
+        "PRIVACY_SUBJECT", "DOWNLOAD_IP", "QUERY_KEY", "OTLP_KEY",
     )
 }  # fmt: skip
 

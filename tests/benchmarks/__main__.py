@@ -254,11 +254,12 @@ def soak(results: Results) -> None:
 DIALECTS = (
     ("/v1/metrics", "points, batches of 100", 100, 100, 20_000),
     ("/api/telemetry/snapshot", "snapshots", 1, len(SNAPSHOT_FIELDS), 600),
+    ("/otlp/v1/logs", "OTLP log records by protobuf, batches of 100", 100, 100, 10_000),
 )
 
 
 def dialects(results: Results) -> None:
-    """Measurements and snapshots, in items per CPU-second."""
+    """Measurements, snapshots and OTLP's log records, in items per CPU-second."""
     scale = results.scale
     with Ours() as ours:
         for path, what, items, rows, least in DIALECTS:

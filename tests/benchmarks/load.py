@@ -120,7 +120,8 @@ def prepared(plan: Plan) -> deque[bytes]:
     """The requests as bytes."""
     head = (
         f"POST {plan.target.path} HTTP/1.1\r\nHost: 127.0.0.1:{plan.target.port}\r\n"
-        f"X-API-Key: {plan.target.key}\r\nContent-Type: application/json\r\n"
+        f"X-API-Key: {plan.target.key}\r\n"
+        f"Content-Type: {samples.content_type(plan.target.path)}\r\n"
         "Content-Encoding: gzip\r\nContent-Length: "
     ).encode()
     bodies = samples.batches(plan.requests, plan.events, plan.seed, plan.target.path)

@@ -20,6 +20,7 @@ EVENTS = "/v1/events"
 # What else is measured of ours -> the table its rows go to.
 TABLES = {
     EVENTS: "ingest_event",
+    "/otlp/v1/logs": "ingest_event",
     "/v1/metrics": "ingest_metricpoint",
     "/api/telemetry/snapshot": "ingest_metricpoint",
 }
