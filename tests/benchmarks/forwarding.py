@@ -1,5 +1,6 @@
 """What forwarding to a collector costs, and what those who send notice of a collector's outage."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -73,17 +74,26 @@ class Turn:
 def outages(
     forwarding: Forwarding, collector: Collector, rate: float, seconds: float, turns: int
 ) -> Iterator[Turn]:
-    """By turns, so that what else the machine does is in both."""
+    """By turns, the one that is first in each changing, so that what else the machine does is in
+    both."""
     with forwarding.superuser() as connection:
         for turn in range(turns):
-            _settle(connection)
-            there = _answers(forwarding, rate, seconds, 2 * turn)
-            _settle(connection)
-            collector.stop()
-            away = _answers(forwarding, rate, seconds, 2 * turn + 1)
-            collector.start()
-            yield Turn(there, away)
+            found = {}
+            for is_there in (True, False) if turn % 2 == 0 else (False, True):
+                _settle(connection)
+                with contextlib.nullcontext() if is_there else _away(collector):
+                    found[is_there] = _answers(forwarding, rate, seconds, 2 * turn + is_there)
+            yield Turn(found[True], found[False])
         _settle(connection)
+
+
+@contextlib.contextmanager
+def _away(collector: Collector) -> Iterator[None]:
+    collector.stop()
+    try:
+        yield
+    finally:
+        collector.start()
 
 
 def _settle(connection: psycopg.Connection[Any]) -> None:
