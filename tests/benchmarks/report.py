@@ -33,6 +33,9 @@ a naive stack on the same settings, in the same run, and writes this page.
 - **Load**: a process of its own whose CPU isn't counted; bodies made beforehand, no two alike:
   about 410 bytes of JSON an event, 100 a batch, 41 KB, gzipped 5.5 KB. Latency is measured
   open-loop: it counts from the moment a request was due.
+- **A collector**, where there is one (`tests/collector/`): HTTP and OpenTelemetry's own protocol
+  package in the benchmark's process, whose CPU isn't counted. Nothing is at its end before the
+  collector has it.
 - **CPU**: user and system time from the operating system of every process of the stack, ended
   children included: web, workers, beat, PostgreSQL, Redis and `up`. From the first POST until every
   event is committed. Figures are medians of the runs shown.

@@ -49,6 +49,9 @@ written by `make faults`.
    replay; a batch at which the worker died three times is dead, and those around it are stored.
 6. **`up` leaves nothing behind.** Killed or told to stop, no process of it stays; told to stop, it
    answers what is under way.
+7. **A collector may be away.** Storing goes on as ever; what was stored meanwhile is delivered once
+   the collector is back. Twice comes only what a killed worker had sent and not noted, or whose
+   answer was lost, as the OTLP specification has it.
 
 ## Tested
 
