@@ -1,7 +1,11 @@
-"""Replaying or discarding all dead batches that match: in short chunks that a kill can't undo."""
+"""Settling all dead batches, or deliveries, that match: in short chunks that a kill can't undo."""
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -10,7 +14,9 @@ from django.utils import timezone
 
 from ingest import storage
 from ingest.attempts import FORGIVEN
-from ingest.models import Batch, Resolution
+from ingest.forwarding import deliveries
+from ingest.forwarding.selections import DeliverySelection
+from ingest.models import Batch, Delivery, Resolution
 from ingest.nudges import nudger
 from ingest.selections import Selection
 from telemetry_site.celery import BROKER_ERRORS, app, broker_connection
@@ -20,9 +26,31 @@ logger = logging.getLogger(__name__)
 TASK = "ingest.tasks.resolve_dead"
 # Batches a transaction: its locks are short, and its progress is seen.
 CHUNK = 500
-_ACTIONS = {
-    Resolution.Action.REPLAY: storage.replay,
-    Resolution.Action.DISCARD: storage.discard,
+AnySelection = Selection | DeliverySelection
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What an action does with rows, by day and id, and which rows match it now."""
+
+    settle: Callable[[list[tuple[date, int]]], int]
+    matching: Callable[[dict[str, str]], QuerySet[Any]]
+
+
+def _dead(asked: dict[str, str]) -> QuerySet[Batch]:
+    """Index: ingest_batch_dead."""
+    return Selection.parse({**asked, "state": Batch.State.DEAD.value}).all()
+
+
+def _undelivered(asked: dict[str, str]) -> QuerySet[Delivery]:
+    """Index: ingest_delivery_dead."""
+    return DeliverySelection.parse(asked).undelivered()
+
+
+_WAYS = {
+    Resolution.Action.REPLAY: _Way(storage.replay, _dead),
+    Resolution.Action.DISCARD: _Way(storage.discard, _dead),
+    Resolution.Action.FORWARD: _Way(deliveries.replay, _undelivered),
 }
 
 
@@ -30,7 +58,7 @@ class AtWork(Exception):
     """Another resolution is under way."""
 
 
-def start(action: str, selection: Selection, by: int) -> None:
+def start(action: str, selection: AnySelection, by: int) -> None:
     """Write down what shall be done, and let a worker do it. Raises AtWork."""
     try:
         with transaction.atomic():
@@ -84,7 +112,7 @@ def _chunk() -> bool:
         if resolution.total is None:
             _begin(resolution)
         keys = [*_left(resolution)[:CHUNK].values_list("day", "id")]
-        resolution.done += _ACTIONS[Resolution.Action(resolution.action)](keys)
+        resolution.done += _way(resolution).settle(keys)
         if keys:
             resolution.day, resolution.batch = keys[-1]
         if len(keys) < CHUNK:
@@ -96,21 +124,22 @@ def _chunk() -> bool:
 
 
 def _begin(resolution: Resolution) -> None:
-    """Fix which are meant: those dead now. One that is replayed and dies again comes no second
-    time."""
-    dead = _matching(resolution)
-    last = dead.order_by("-day", "-id").values_list("day", "id").first()
+    """Fix which are meant: those that match now. One that is replayed and dies again comes no
+    second time."""
+    matching = _matching(resolution)
+    last = matching.order_by("-day", "-id").values_list("day", "id").first()
     if last is not None:
         resolution.last_day, resolution.last_batch = last
-    resolution.total = dead.count()
+    resolution.total = matching.count()
 
 
-def _left(resolution: Resolution) -> QuerySet[Batch]:
-    """What is still to be done, in order. Index: ingest_batch_dead."""
+def _left(resolution: Resolution) -> QuerySet[Any]:
+    """What is still to be done, in order."""
+    matching = _matching(resolution)
     if resolution.last_day is None:
-        return Batch.objects.none()
+        return matching.none()
     place = Tuple("day", "id")
-    left = _matching(resolution).filter(
+    left = matching.filter(
         TupleLessThanOrEqual(place, (resolution.last_day, resolution.last_batch))
     )
     if resolution.day is not None:
@@ -118,5 +147,9 @@ def _left(resolution: Resolution) -> QuerySet[Batch]:
     return left.order_by("day", "id")
 
 
-def _matching(resolution: Resolution) -> QuerySet[Batch]:
-    return Selection.parse({**resolution.matching, "state": Batch.State.DEAD.value}).all()
+def _matching(resolution: Resolution) -> QuerySet[Any]:
+    return _way(resolution).matching(resolution.matching)
+
+
+def _way(resolution: Resolution) -> _Way:
+    return _WAYS[Resolution.Action(resolution.action)]

@@ -40,6 +40,8 @@ ACTIONS = {
     "deletion.completed": "erasure completed",
     "deletion.failed": "erasure failed",
     "deletion.started": "erasure begun",
+    "delivery.replay": "deliveries replayed",
+    "delivery.replay_all": "all matching deliveries replayed",
     "epsilon.raised": "epsilon of private mode raised",
     "events.looked_at": "recent events looked at",
     "export.answered": "copy handed over in the answer",

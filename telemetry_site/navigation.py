@@ -36,6 +36,15 @@ SIDEBAR: dict[str, tuple[Entry, ...]] = {
             "ingest.view_rejectedevent",
         ),
     ),
+    "Forwarding": (
+        Entry("Deliveries", "outbox", "ingest_delivery_changelist", "ingest.view_delivery"),
+        Entry(
+            "Destinations",
+            "hub",
+            "ingest_destination_changelist",
+            "ingest.view_destination",
+        ),
+    ),
     "Limits": (
         Entry(
             "Violations",

@@ -1,10 +1,23 @@
 """The intake's pages in the admin: one module a page."""
 
-from ingest.admin import blocks, deadset, keys, ledger, projects, recent, rejected, violations
+from ingest.admin import (
+    blocks,
+    deadset,
+    deliveries,
+    destinations,
+    keys,
+    ledger,
+    projects,
+    recent,
+    rejected,
+    violations,
+)
 
 __all__ = [
     "blocks",
     "deadset",
+    "deliveries",
+    "destinations",
     "keys",
     "ledger",
     "projects",

@@ -1,29 +1,26 @@
 """The dead set: what could not be stored, why, what is in it, and another try or an end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import (
     Http404,
     HttpRequest,
     HttpResponse,
-    HttpResponseNotAllowed,
     HttpResponseRedirect,
 )
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from unfold.decorators import action
 
-from ingest import resolutions, restrictions, storage
+from ingest import restrictions, storage
 from ingest.admin.lists import (
-    BoundedListPage,
     DayFilter,
     ErrorFilter,
     FormatFilter,
@@ -32,12 +29,13 @@ from ingest.admin.lists import (
     short,
     size,
 )
-from ingest.models import Batch, DeadBatch, Project, Resolution
+from ingest.admin.resolving import ResolvingPage, of_project
+from ingest.models import Batch, DeadBatch, Resolution
 from ingest.nudges import nudger
 from ingest.payloads import UNREADABLE, unpack
 from ingest.records import StoredPoint, StoredRecord
 from ingest.selections import Looked, Selection
-from telemetry_site.pages import Refused, perform, record
+from telemetry_site.pages import perform, record
 
 # Dead batches that the groups are counted from, the latest.
 GROUPED = 10_000
@@ -62,7 +60,7 @@ class Group:
 
 
 @admin.register(DeadBatch)
-class DeadSetPage(BoundedListPage):
+class DeadSetPage(ResolvingPage[Selection]):
     title = "Dead set"
     list_display = ("at", "in_project", "format", "events", "error", "sent", "named")
     list_filter = (ProjectFilter, FormatFilter, DayFilter, ErrorFilter)
@@ -72,9 +70,26 @@ class DeadSetPage(BoundedListPage):
         "No batch is dead. What PostgreSQL refuses, or what workers die at three times, is kept "
         "here until you replay or discard it."
     )
+    audited: Mapping[str, str] = {
+        Resolution.Action.REPLAY: "dead.replay",
+        Resolution.Action.DISCARD: "dead.discard",
+    }
 
     def look(self, request: HttpRequest, term: str) -> Looked:
-        return _selection(request.GET.dict()).look()
+        return self.asked(request.GET.dict()).look()
+
+    def asked(self, given: Mapping[str, str]) -> Selection:
+        """What is asked of the dead ones."""
+        asked = {name: given.get(name, "") for name in ("project", "format", "day", "error")}
+        return Selection.parse(asked | {"state": Batch.State.DEAD.value})
+
+    def words(self, selection: Selection) -> str:
+        words = f"all dead batches{of_project(selection.project)}"
+        if selection.day is not None:
+            words += f" received on {selection.day}"
+        if selection.format:
+            words += f" in format {selection.format}"
+        return words + (f" with the error “{selection.error}”" if selection.error else "")
 
     def address(self, row: Batch) -> str:
         return reverse("admin:ingest_deadbatch_change", args=[row.key])
@@ -109,12 +124,9 @@ class DeadSetPage(BoundedListPage):
         return request.user.has_perm("ingest.view_payload")
 
     def get_urls(self) -> list[URLPattern]:
-        view, name = self.admin_site.admin_view, "ingest_deadbatch"
+        settle = self.admin_site.admin_view(self.settle)
         return [
-            path("resolve/", view(self.resolve), name=f"{name}_resolve"),
-            path("cancel/", view(self.cancel), name=f"{name}_cancel"),
-            path("progress/", view(self.progress), name=f"{name}_progress"),
-            path("<str:key>/settle/", view(self.settle), name=f"{name}_settle"),
+            path("<str:key>/settle/", settle, name="ingest_deadbatch_settle"),
             *super().get_urls(),
         ]
 
@@ -122,17 +134,16 @@ class DeadSetPage(BoundedListPage):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         try:
-            selection = _selection(request.GET.dict())
+            selection = self.asked(request.GET.dict())
         except ValueError:
-            selection = _selection({})  # the list itself refuses it
+            selection = self.asked({})  # the list itself refuses it
         shown = replace(selection, error="")
         found = _latest_dead(shown)
         context = {
             "groups": _groups(found[:GROUPED]),
             "group_cap": GROUPED if len(found) > GROUPED else None,
             "asked": selection.given,
-            "asked_words": _words(selection),
-            **self._progress(request),
+            "asked_words": self.words(selection),
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)
@@ -176,12 +187,12 @@ class DeadSetPage(BoundedListPage):
 
     def settle(self, request: HttpRequest, key: str) -> HttpResponse:
         """Replay or discard one batch."""
-        chosen = self._chosen(request)
+        chosen = self.chosen(request)
         batch = DeadBatch.objects.dead().defer("payload").with_key(key)
         if batch is None:
             messages.warning(request, f"Batch {key} is not dead any more.")
         elif chosen == Resolution.Action.DISCARD and "confirmed" not in request.POST:
-            return self._confirm(
+            return self.confirm(
                 request, f"batch {key}", {"action": chosen}, request.get_full_path()
             )
         else:
@@ -204,7 +215,7 @@ class DeadSetPage(BoundedListPage):
         if "confirmed" not in request.POST:
             selected = [str(ledger_id) for _, ledger_id in keys]
             hidden = {"action": "discard_selected", "_selected_action": selected}
-            return self._confirm(request, what, hidden, request.get_full_path())
+            return self.confirm(request, what, hidden, request.get_full_path())
         self._settle(request, Resolution.Action.DISCARD, keys, what)
         return None
 
@@ -218,127 +229,7 @@ class DeadSetPage(BoundedListPage):
             nudger.request()
             return f"{replayed:,} wait to be stored once more, of {what}."
 
-        perform(request, DeadBatch, settle, audit_as=f"dead.{chosen}")
-
-    # --- all that match ---
-
-    def resolve(self, request: HttpRequest) -> HttpResponse:
-        """Start replaying or discarding all that match."""
-        chosen = self._chosen(request)
-        try:
-            selection = _selection(request.POST.dict())
-        except ValueError as error:
-            raise BadRequest from error
-        if chosen == Resolution.Action.DISCARD and "confirmed" not in request.POST:
-            hidden = {**selection.given, "action": chosen}
-            return self._confirm(request, _words(selection), hidden, request.path)
-
-        def start(request: HttpRequest) -> str:
-            assert request.user.pk is not None
-            try:
-                resolutions.start(chosen, selection, request.user.pk)
-            except resolutions.AtWork:
-                raise Refused(
-                    "Another one is under way: wait until it is through, or cancel it."
-                ) from None
-            return f"Started to {chosen} {_words(selection)}."
-
-        perform(request, DeadBatch, start, audit_as=f"dead.{chosen}_all")
-        return HttpResponseRedirect(reverse("admin:ingest_deadbatch_changelist"))
-
-    def cancel(self, request: HttpRequest) -> HttpResponse:
-        """End what is under way; what is done stays done."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        resolution = Resolution.objects.filter(pk=_number(request.POST.get("id"))).first()
-        if resolution is None:
-            raise Http404
-        if not request.user.has_perm(resolution.permission):
-            raise PermissionDenied
-
-        def cancel(request: HttpRequest) -> str:
-            if not resolutions.cancel(resolution.pk):
-                raise Refused("It had ended already.")
-            return f"Cancelled: {resolution.action} {_words(Selection.parse(resolution.matching))}."
-
-        perform(request, DeadBatch, cancel)
-        return HttpResponseRedirect(reverse("admin:ingest_deadbatch_changelist"))
-
-    def progress(self, request: HttpRequest) -> HttpResponse:
-        """How far what was started last is, as a piece of the page."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        shown = self._progress(request)
-        response = TemplateResponse(request, "admin/ingest/deadbatch/progress.html", shown)
-        if shown["resolution"] is None or shown["resolution"].finished_at:
-            # The rest of the page is as it was before.
-            response["HX-Refresh"] = "true"
-        return response
-
-    def _progress(self, request: HttpRequest) -> dict[str, Any]:
-        latest = Resolution.objects.select_related("started_by").order_by("-pk").first()
-        if latest is None:
-            return {"resolution": None}
-        return {
-            "resolution": latest,
-            "resolution_words": _words(Selection.parse(latest.matching)),
-            "may_cancel": request.user.has_perm(latest.permission),
-        }
-
-    def _chosen(self, request: HttpRequest) -> str:
-        """The action that a form asks for, if its sender may do it."""
-        if request.method != "POST":
-            raise BadRequest
-        chosen = request.POST.get("action", "")
-        if chosen not in Resolution.Action.values:
-            raise BadRequest
-        if not request.user.has_perm(f"ingest.{chosen}_deadbatch"):
-            raise PermissionDenied
-        return chosen
-
-    def _confirm(
-        self, request: HttpRequest, what: str, hidden: dict[str, Any], address: str
-    ) -> HttpResponse:
-        """Ask once more before something that can't be undone."""
-        fields = [
-            (name, value)
-            for name, values in hidden.items()
-            for value in (values if isinstance(values, list) else [values])
-        ]
-        return TemplateResponse(
-            request,
-            "admin/ingest/deadbatch/confirm.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": f"Discard {what}?",
-                "opts": self.opts,
-                "hidden": fields,
-                "address": address,
-            },
-        )
-
-
-def _selection(given: dict[str, str]) -> Selection:
-    """What is asked of the dead ones."""
-    asked = {name: given.get(name, "") for name in ("project", "format", "day", "error")}
-    return Selection.parse(asked | {"state": Batch.State.DEAD.value})
-
-
-def _words(selection: Selection) -> str:
-    """A selection of dead batches in words."""
-    words = "all dead batches"
-    if selection.project is not None:
-        project = Project.objects.filter(pk=selection.project).first()
-        words += f" of {project.slug if project else 'an unknown project'}"
-    if selection.day is not None:
-        words += f" received on {selection.day}"
-    if selection.format:
-        words += f" in format {selection.format}"
-    return words + (f" with the error “{selection.error}”" if selection.error else "")
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() and len(text) < 19 else 0
+        perform(request, DeadBatch, settle, audit_as=self.audited[chosen])
 
 
 def _latest_dead(selection: Selection) -> list[tuple[str, int, datetime]]:

@@ -203,3 +203,12 @@ def failed(queue: Queue, answer: Answer) -> None:
         "UPDATE ingest_destination SET retry_at = now() + make_interval(secs => %s) WHERE id = %s",
         [pause(failures, failing_for, answer.retry_after, jitter), queue.destination],
     )
+
+
+def try_now(destination: int) -> bool:
+    """Let one request be made before the time it backs off until; whether it backs off at all."""
+    tried = execute(
+        "UPDATE ingest_destination SET retry_at = NULL WHERE id = %s AND retry_at > now()",
+        [destination],
+    )
+    return tried.rowcount == 1

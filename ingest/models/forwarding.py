@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
+from ingest.models.keys import KeyedQuerySet
 from ingest.models.projects import Project
 
 # So many events or points share a request, unless their collector refuses so many at once.
@@ -55,6 +56,12 @@ class Destination(models.Model):
         return str(self.project) if self.project is not None else "the instance's"
 
 
+class DeliveryQuerySet(KeyedQuerySet["Delivery"]):
+    def undelivered(self) -> "DeliveryQuerySet":
+        """Those that may be replayed. Index: ingest_delivery_dead."""
+        return self.filter(state__in=Delivery.UNDELIVERED)
+
+
 class Delivery(models.Model):
     """What was stored of one batch in one transaction, to be sent to one destination.
 
@@ -72,6 +79,9 @@ class Delivery(models.Model):
         DELIVERED = "delivered", "the collector has it"
         DEAD = "dead", "the collector refused it"
         EXPIRED = "expired", "the collector was not there in time"
+
+    # Kept to be replayed.
+    UNDELIVERED = (State.DEAD, State.EXPIRED)
 
     id = models.BigAutoField(primary_key=True)
     day = models.DateField()
@@ -97,6 +107,8 @@ class Delivery(models.Model):
         default=0, help_text="Items of its request that the collector took not."
     )
 
+    objects = DeliveryQuerySet.as_manager()
+
     class Meta:
         managed = False
         db_table = "ingest_delivery"
@@ -105,6 +117,11 @@ class Delivery(models.Model):
         verbose_name_plural = "deliveries"
 
     def __str__(self) -> str:
+        return self.key
+
+    @property
+    def key(self) -> str:
+        """What names it in the admin's addresses."""
         return f"{self.day}-{self.pk}"
 
 

@@ -1,20 +1,19 @@
 """The ledger: each batch that arrived, what became of it, and what its dropped days added up to."""
 
-import re
-from datetime import date
 from typing import Any
 from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from ingest.models.keys import KeyedQuerySet
 from ingest.models.projects import Project
 
 # What becomes of the events of a batch. Those received add up to the others.
 OUTCOMES = ("received", "stored", "duplicate", "rejected", "suppressed", "dead", "waiting")
 
 
-class BatchQuerySet(models.QuerySet["Batch"]):
+class BatchQuerySet(KeyedQuerySet["Batch"]):
     def claimed_by(self, project_id: int, batch_id: UUID) -> "Batch | None":
         """The ledger row of the batch that claimed this id, if it is still kept."""
         claim = BatchClaim.objects.filter(
@@ -24,23 +23,8 @@ class BatchQuerySet(models.QuerySet["Batch"]):
             return None
         return self.filter(day=claim.ledger_day, pk=claim.ledger_id).first()
 
-    def with_key(self, key: str) -> "Batch | None":
-        """The row with this `Batch.key`; None where there is none, or it is no key."""
-        parts = _KEY.fullmatch(key)
-        if parts is None:
-            return None
-        try:
-            day = date.fromisoformat(parts["day"])
-        except ValueError:
-            return None
-        return self.filter(day=day, pk=int(parts["id"])).first()
-
     def dead(self) -> "BatchQuerySet":
         return self.filter(state=Batch.State.DEAD)
-
-
-# What a batch has as its key: the day leads to its partition, an id alone to none.
-_KEY = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)-(?P<id>\d{1,18})")
 
 
 class Batch(models.Model):

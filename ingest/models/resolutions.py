@@ -6,18 +6,19 @@ from django.db.models import Q
 
 
 class Resolution(models.Model):
-    """Replaying or discarding all dead batches that match, in chunks.
+    """Replaying or discarding all dead batches that match, or replaying deliveries, in chunks.
 
-    Those that are dead when it starts: it walks from the first to `last_day` and `last_batch` by
+    Those that are so when it starts: it walks from the first to `last_day` and `last_batch` by
     way of `day` and `batch`, which are committed with each chunk. Without an end one is under way.
     """
 
     class Action(models.TextChoices):
         REPLAY = "replay", "replayed"
         DISCARD = "discard", "discarded"
+        FORWARD = "forward", "replayed"  # deliveries
 
     action = models.CharField(max_length=10, choices=Action)
-    matching = models.JSONField(help_text="What is asked of the batches: a selection's fields.")
+    matching = models.JSONField(help_text="What is asked: a selection's fields.")
     started_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -54,4 +55,11 @@ class Resolution(models.Model):
     @property
     def permission(self) -> str:
         """What it takes to start or cancel it."""
-        return f"ingest.{self.action}_deadbatch"
+        return permission(self.action)
+
+
+def permission(action: str) -> str:
+    """What it takes to do this with dead batches, or with deliveries."""
+    if action == Resolution.Action.FORWARD:
+        return "ingest.replay_delivery"
+    return f"ingest.{action}_deadbatch"

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import UUID
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
 
+from django.db import connection
 from django.test import override_settings
+from django.utils import timezone
 
 from ingest.copying import Row, Waiting
 from ingest.forwarding import deliveries, destinations
@@ -16,6 +20,8 @@ from tests.ingest.traces import project_id
 
 # Nobody is asked there.
 SOMEWHERE = "https://collector.example.com"
+# No address that is public.
+NOWHERE = "http://[2001:db8::1]:4318"
 
 
 @contextmanager
@@ -31,6 +37,38 @@ def own_destination(project: Project, endpoint: str = SOMEWHERE) -> Destination:
     row.otlp_endpoint = endpoint
     row.save()
     return Destination.objects.get(project=row)
+
+
+def backing_off(project: Project) -> Destination:
+    """The project's own, where nobody is: what waits for it stays as it is."""
+    found = own_destination(project, NOWHERE)
+    now = timezone.now()
+    Destination.objects.filter(pk=found.pk).update(
+        endpoint=NOWHERE, failures=3, failing_since=now, retry_at=now + timedelta(hours=1),
+        last_error="nobody is there", last_error_at=now,
+    )  # fmt: skip
+    found.refresh_from_db()
+    return found
+
+
+def deliver(destination: Destination, state: str = "dead", **columns: Any) -> Delivery:
+    """A row of the outbox, of a batch that there is not."""
+    now = timezone.now()
+    values: dict[str, Any] = {
+        "day": now.date(), "project_id": destination.project_id, "destination_id": destination.pk,
+        "ledger_day": now.date(), "ledger_id": uuid4().int % 10**12, "batch_id": uuid4(),
+        "signal": "logs", "state": state, "received_at": now, "waiting_since": now,
+        "moments": [now], "items": 2, "body_bytes": 100,
+        "settled_at": None if state == "waiting" else now, **columns,
+    }  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO ingest_delivery ({', '.join(values)})"
+            f" VALUES ({', '.join(['%s'] * len(values))}) RETURNING id",
+            list(values.values()),
+        )
+        (number,) = cursor.fetchone()
+    return Delivery.objects.get(day=values["day"], pk=number)
 
 
 def deliveries_of(project: Project) -> list[Delivery]:
