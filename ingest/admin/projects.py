@@ -15,8 +15,10 @@ from django.utils.safestring import SafeString
 from django.utils.text import slugify
 
 from ingest.admin.asking import ask, show_once
+from ingest.admin.collectors import ForwardingForm
 from ingest.admin.keys import may_hand_out
 from ingest.admin.lists import moment
+from ingest.forwarding.networks import place_of
 from ingest.models import ApiKey, Project
 from ingest.rules import PROJECTS_OWN, RULES, InvalidRate, check_overrides, windows
 from telemetry_site.pages import ModelAdmin, perform, record, write_down
@@ -25,7 +27,10 @@ _CHANGE = "ingest.change_project"
 # Of a project's settings those that are a matter of privacy, for whoever may change its rules.
 _CHANGE_PRIVACY = "privacy.change_privacy_rules"
 _OF_PRIVACY = ("scrubbing", "users_optional")
-_OTHERS = ("name", "origins", "keyless_browsers", "otlp_endpoint", "otlp_encoding")
+_FORWARDING = ("otlp_endpoint", "otlp_encoding")
+# Asked beside the model's fields.
+_HEADERS = ("collector_headers", "forget_headers")
+_OTHERS = ("name", "origins", "keyless_browsers", *_FORWARDING)
 _NOT_YOURS = (
     "Whoever has the signing secret may act for any user of the project: your role may not hand "
     "one out."
@@ -101,12 +106,30 @@ class ProjectAdmin(ModelAdmin):
             *(() if request.user.has_perm(_CHANGE_PRIVACY) else _OF_PRIVACY),
         )
 
+    def get_form(
+        self, request: HttpRequest, obj: Project | None = None, change: bool = False, **kwargs: Any
+    ) -> "type[forms.ModelForm[Project]]":
+        if request.user.has_perm(_CHANGE):
+            kwargs["form"] = ForwardingForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Project | None = None) -> Any:
+        """Forwarding apart from the rest."""
+        fields = self.get_fields(request, obj)
+        forwarding = [*_FORWARDING, *(_HEADERS if request.user.has_perm(_CHANGE) else ())]
+        return [
+            (None, {"fields": [name for name in fields if name not in forwarding]}),
+            ("Forwarding to OpenTelemetry", {"fields": forwarding}),
+        ]
+
     def save_model(
         self, request: HttpRequest, obj: Project, form: "forms.ModelForm[Project]", change: bool
     ) -> None:
         super().save_model(request, obj, form, change)
         if changed := form.changed_data:
             now = {name: getattr(obj, name) for name in _OF_PRIVACY if name in changed}
+            if "otlp_endpoint" in changed:
+                now["collector"] = place_of(obj.otlp_endpoint).host if obj.otlp_endpoint else ""
             write_down(
                 request, "project.changed", obj.slug, project_id=obj.pk, fields=changed, **now
             )
