@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -28,6 +29,7 @@ from ingest.forwarding.rendering.metrics import metrics
 from ingest.forwarding.sealing import Unreadable
 from ingest.forwarding.sending import Target, send
 from ingest.models import Project
+from telemetry_site.monitoring import instruments
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +59,10 @@ def forward(seconds: float, paused: Callable[[], bool]) -> bool:
     """
     deadline = time.monotonic() + seconds
     for queue in destinations.queues():
-        while deliveries.expire(*queue.key) and time.monotonic() < deadline:
-            pass
+        while expired := deliveries.expire(*queue.key):
+            instruments.deliveries(queue.signal, "expired").inc(expired)
+            if time.monotonic() > deadline:
+                break
     with ThreadPoolExecutor(MOST_UNDER_WAY, "forward") as threads:
         return _Run(threads, deadline).go(paused)
 
@@ -110,7 +114,7 @@ class _Run:
         try:
             content = rendered(queue, read(claim, queue.signal))
             if content is not None:
-                return self._threads.submit(_sent, queue.target(), *content)
+                return self._threads.submit(_sent, queue.signal, queue.target(), *content)
             answer = _NOTHING_LEFT
         except FORGIVEN:
             raise
@@ -152,13 +156,17 @@ _RENDER: Mapping[str, Callable[[str, Any], Message]] = {
 }
 
 
-def _sent(target: Target, body: bytes, content_type: str) -> Answer:
+def _sent(signal: str, target: Target, body: bytes, content_type: str) -> Answer:
     """In a thread: what became of a request, whatever happens."""
+    begun = time.perf_counter()
     try:
-        return send(target, body, content_type)
+        answer = send(target, body, content_type)
     except Exception as error:
         logger.exception("a request failed here")
-        return unanswered(f"failed here: {type(error).__name__}")
+        answer = unanswered(f"failed here: {type(error).__name__}")
+    seconds = instruments.forward_seconds(signal, answer.outcome.value)
+    seconds.observe(time.perf_counter() - begun)
+    return answer
 
 
 def settle(queue: Queue, claim: Claim, answer: Answer) -> bool:
@@ -167,19 +175,33 @@ def settle(queue: Queue, claim: Claim, answer: Answer) -> bool:
     Whether its deliveries may be sent again at once.
     """
     with transaction.atomic():
-        if answer.outcome is Outcome.RETRY:
-            deliveries.release(claim, answer)
-            destinations.failed(queue, answer)
-            return False
-        if answer.status is not None:
-            destinations.answered(queue, answer)
-        if answer.outcome is Outcome.DELIVERED:
-            deliveries.delivered(claim, answer)
-        elif answer.status in _MAY_BE_ONE and len(claim) > 1:
-            deliveries.release(claim, answer)
-            destinations.refused_so_many(queue, claim.items)
-            return True
-        else:
-            deliveries.dead(claim, answer)
-            logger.error("%d deliveries are dead: %s", len(claim), answer.words)
-    return False
+        outcome = _settle(queue, claim, answer)
+        transaction.on_commit(partial(_count, queue.signal, claim, outcome, answer))
+    return outcome == "split"
+
+
+def _settle(queue: Queue, claim: Claim, answer: Answer) -> str:
+    """What became of the deliveries, as the metrics call it."""
+    if answer.outcome is Outcome.RETRY:
+        deliveries.release(claim, answer)
+        destinations.failed(queue, answer)
+        return "retried"
+    if answer.status is not None:
+        destinations.answered(queue, answer)
+    if answer.outcome is Outcome.DELIVERED:
+        deliveries.delivered(claim, answer)
+        return "delivered"
+    if answer.status in _MAY_BE_ONE and len(claim) > 1:
+        deliveries.release(claim, answer)
+        destinations.refused_so_many(queue, claim.items)
+        return "split"
+    deliveries.dead(claim, answer)
+    logger.error("%d deliveries are dead: %s", len(claim), answer.words)
+    return "dead"
+
+
+def _count(signal: str, claim: Claim, outcome: str, answer: Answer) -> None:
+    instruments.deliveries(signal, outcome).inc(len(claim))
+    if outcome == "delivered" and answer is not _NOTHING_LEFT:
+        instruments.forwarded_items(signal, "taken").inc(max(0, claim.items - answer.rejected))
+        instruments.forwarded_items(signal, "rejected").inc(answer.rejected)

@@ -153,6 +153,35 @@ ALERTS = (
         "What is stored waits to be forwarded: a collector doesn't answer, or no worker sends.",
     ),
     Alert(
+        "TelemetryCollectorAway",
+        "max(telemetry_destinations_failing) > 0",
+        "10m",
+        WARNING,
+        "{{ $value }} collectors don't answer: what is stored for them waits.",
+    ),
+    Alert(
+        "TelemetryDeliveriesDead",
+        "max(delta(telemetry_deliveries_undelivered[15m])) > 0",
+        "0m",
+        WARNING,
+        "Collectors refused deliveries, or were away for too long; they are kept for replay.",
+    ),
+    Alert(
+        "TelemetryForwardingFails",
+        'sum(rate(telemetry_deliveries_total{outcome=~"dead|expired"}[15m])) '
+        '/ sum(rate(telemetry_deliveries_total{outcome=~"delivered|dead|expired"}[15m])) > 0.05',
+        "15m",
+        WARNING,
+        "{{ $value | humanizePercentage }} of the deliveries don't arrive.",
+    ),
+    Alert(
+        "TelemetryCollectorRejects",
+        'sum(rate(telemetry_forwarded_items_total{outcome="rejected"}[15m])) > 0',
+        "15m",
+        WARNING,
+        "A collector takes requests and rejects some of what is in them.",
+    ),
+    Alert(
         "TelemetryReplicaUnread",
         _check("replica"),
         "5m",

@@ -23,6 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from aggregation import marks
 from ingest import backlog, partitions
+from ingest.forwarding import backlog as outbox
 from privacy.models import DeletionRequest, ExportRequest
 from telemetry_site import presence, queues
 from telemetry_site.celery import BROKER_ERRORS, QUEUES
@@ -50,6 +51,18 @@ def _ledger() -> list[Figure]:
         ("telemetry_waiting_oldest_seconds", (), max(0.0, age)),
         ("telemetry_waiting_batches", (), found.waiting),
         ("telemetry_dead_batches", (), found.dead),
+    ]
+
+
+def _outbox() -> list[Figure]:
+    found = outbox.look().values()
+    oldest = min((one.oldest for one in found if one.oldest), default=None)
+    age = (timezone.now() - oldest).total_seconds() if oldest else 0.0
+    return [
+        ("telemetry_deliveries_waiting", (), sum(one.waiting for one in found)),
+        ("telemetry_deliveries_oldest_seconds", (), max(0.0, age)),
+        ("telemetry_deliveries_undelivered", (), sum(one.undelivered for one in found)),
+        ("telemetry_destinations_failing", (), sum(one.is_failing for one in found)),
     ]
 
 
@@ -184,7 +197,8 @@ class _Asker:
 def _ask_the_database() -> list[Figure]:
     close_old_connections()
     with _short_statements():
-        return [*_ledger(), *_partitions(), *_pauses(), *_erasures(), *_exports(), *_rollups()]
+        asked = (_ledger, _outbox, _partitions, _pauses, _erasures, _exports, _rollups)
+        return [figure for ask in asked for figure in ask()]
 
 
 def _ask_the_broker() -> list[Figure]:

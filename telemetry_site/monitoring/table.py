@@ -11,6 +11,7 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 EVENTS_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 ACCEPT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STORING_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+FORWARD_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 TASK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60, 90)
 
 
@@ -52,6 +53,9 @@ def _quantiles(name: str, by: str) -> tuple[tuple[str, str], ...]:
 def _rate(name: str, by: str, legend: str) -> tuple[tuple[str, str], ...]:
     return ((f"sum by ({by}) (rate({name}[$__rate_interval]))", legend),)
 
+
+_DELIVERED = 'outcome="delivered"'
+_SETTLED = 'outcome=~"delivered|dead|expired"'
 
 _ALL = (
     # --- intake ---
@@ -143,6 +147,72 @@ _ALL = (
         (
             Panel("Storage", "Partitions ahead", "d",
                   (("min by (table) (telemetry_partition_days_ahead)", "{{table}}"),)),
+        ),
+        asked=True,
+    ),
+    # --- forwarding ---
+    Metric(
+        "telemetry_deliveries_total", COUNTER, ("signal", "outcome"), "deliveries",
+        "Deliveries by what became of an attempt: delivered, dead (refused), expired (given up), "
+        "retried (later), split (in smaller requests).",
+        (
+            Panel("Forwarding", "Deliveries by outcome", "short",
+                  _rate("telemetry_deliveries_total", "outcome", "{{outcome}}")),
+            Panel("Forwarding", "Delivered, of what was settled", "percentunit",
+                  ((f"sum(rate(telemetry_deliveries_total{{{_DELIVERED}}}[$__rate_interval])) / "
+                    f"sum(rate(telemetry_deliveries_total{{{_SETTLED}}}[$__rate_interval]))",
+                    "delivered"),)),
+        ),
+    ),
+    Metric(
+        "telemetry_forwarded_items_total", COUNTER, ("signal", "outcome"), "items",
+        "Events and points of requests that a collector accepted: taken, or rejected by its "
+        "partial success.",
+        (
+            Panel("Forwarding", "Items forwarded", "short",
+                  _rate("telemetry_forwarded_items_total", "signal, outcome",
+                        "{{signal}} {{outcome}}")),
+        ),
+    ),
+    Metric(
+        "telemetry_forward_seconds", HISTOGRAM, ("signal", "outcome"), "seconds",
+        "How long a request to a collector took, by what it answered: delivered, retry, refused.",
+        (
+            Panel("Forwarding", "Time a collector takes", "s",
+                  _quantiles("telemetry_forward_seconds", "outcome")),
+        ),
+        FORWARD_BUCKETS,
+    ),
+    Metric(
+        "telemetry_deliveries_waiting", GAUGE, (), "deliveries",
+        "Deliveries that wait for their collectors; counting ends at 100,001 of each.",
+        (
+            Panel("Forwarding", "Deliveries that wait, and those kept for replay", "short",
+                  (("max(telemetry_deliveries_waiting)", "waiting"),
+                   ("max(telemetry_deliveries_undelivered)", "dead or expired"))),
+        ),
+        asked=True,
+    ),
+    Metric(
+        "telemetry_deliveries_oldest_seconds", GAUGE, (), "seconds",
+        "For how long the oldest of them has waited; 0 where none waits.",
+        (
+            Panel("Forwarding", "Age of the oldest waiting delivery", "s",
+                  (("max(telemetry_deliveries_oldest_seconds)", "oldest"),)),
+        ),
+        asked=True,
+    ),
+    Metric(
+        "telemetry_deliveries_undelivered", GAUGE, (), "deliveries",
+        "Deliveries that are dead or expired and are kept for replay; counting ends at 100,001.",
+        asked=True,
+    ),
+    Metric(
+        "telemetry_destinations_failing", GAUGE, (), "destinations",
+        "Collectors that don't answer and for which something waits: they back off.",
+        (
+            Panel("Forwarding", "Collectors that don't answer", "short",
+                  (("max(telemetry_destinations_failing)", "failing"),)),
         ),
         asked=True,
     ),

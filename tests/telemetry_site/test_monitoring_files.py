@@ -117,7 +117,16 @@ def test_the_dashboard_takes_whatever_prometheus_there_is() -> None:
 
 def test_the_dashboards_rows_are_those_that_operators_look_for() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Intake", "Storage", "Tasks", "Limits", "Privacy", "Rollups", "Health"]
+    assert rows == [
+        "Intake",
+        "Storage",
+        "Forwarding",
+        "Tasks",
+        "Limits",
+        "Privacy",
+        "Rollups",
+        "Health",
+    ]
 
 
 def test_the_dashboards_panels_have_numbers_and_places_of_their_own() -> None:
