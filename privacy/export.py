@@ -23,6 +23,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from ingest import partitions, prepared
+from ingest.forwarding import destinations
 from ingest.models import Batch
 from ingest.partitions import Partitioned
 from ingest.payloads import UNREADABLE, unpack
@@ -118,8 +119,7 @@ class Gathering:
         tail = {
             "requests": self._requests(),
             "consent": self._consent(),
-            # Nothing is forwarded yet.
-            "destinations": [],
+            "destinations": destinations.recipients(self.project_id, self._using),
         }
         yield b"]," + msgspec.json.encode(tail)[1:]
 

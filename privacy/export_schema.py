@@ -137,7 +137,10 @@ _PARTS = {
     "destinations": {
         "type": "array",
         "items": TEXT,
-        "description": "Where data of the person was forwarded to.",
+        "description": (
+            "Where data of the project's is forwarded to, which may be this person's: the scheme "
+            "and host of each OpenTelemetry collector that has taken some."
+        ),
     },
 }
 FILE: Object = {
@@ -187,7 +190,7 @@ _CONTENT = {
         "suppressed": False,
         "history": [],
     },
-    "destinations": [],
+    "destinations": ["https://collector.example.com"],
 }
 _STATUS: Object = {
     "type": "string",

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Q
 from django.utils import timezone
 
 from ingest.forwarding.answers import Answer, Outcome
 from ingest.forwarding.backoff import pause
+from ingest.forwarding.networks import place_of
 from ingest.forwarding.sealing import unseal
 from ingest.forwarding.sending import Target
+from ingest.models import Destination
 from ingest.models.forwarding import MOST_ITEMS
 from ingest.prepared import execute
 
@@ -91,6 +95,18 @@ def of(projects: set[int]) -> dict[int, int]:
     instances = found.pop(None) if settings.OTEL_COLLECTOR_ENDPOINT else None
     going = {project: found.get(project, instances) for project in projects}
     return {project: destination for project, destination in going.items() if destination}
+
+
+def recipients(project_id: int, using: str = DEFAULT_DB_ALIAS) -> list[str]:
+    """Where something of a project's may be by now: scheme and host, since a path may be a secret.
+
+    What goes to the instance's destination isn't told apart by project.
+    """
+    told = Destination.objects.using(using).filter(
+        Q(project_id=project_id) | Q(project_id=None), last_success_at__isnull=False
+    )
+    places = [place_of(endpoint) for endpoint in told.values_list("endpoint", flat=True)]
+    return sorted({f"{place.scheme}://{place.host}" for place in places})
 
 
 def queues() -> list[Queue]:

@@ -2,11 +2,13 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
-from ingest.models import Batch
+from ingest.models import Batch, Destination
 from ingest.models import Project as Row
 from ingest.records import StoredPoint
 from privacy import export as gathering
@@ -210,3 +212,21 @@ def test_the_id_is_nowhere_and_accounting_is_as_before(service: Service, project
     assert not traces(service, user)
     assert accounting(service, project) == before
     assert Batch.objects.filter(project_id=project_id(project)).count() == batches
+
+
+def test_it_names_who_has_got_data_of_the_project(service: Service, project: Project) -> None:
+    """By scheme and host: what else is in a collector's URL may be a secret."""
+    user = somebody()
+    Destination.objects.create(
+        project_id=project_id(project),
+        endpoint="https://collector.example.com:4318/token/v1/logs",
+        last_success_at=timezone.now(),
+    )
+    Destination.objects.create(
+        project=Row.objects.create_with_keys(f"test {uuid4().hex}")[0],
+        endpoint="https://other.example.com",
+        last_success_at=timezone.now(),
+    )
+    content = made(service, project, user)
+    check(service, content)
+    assert content["destinations"] == ["https://collector.example.com"]
