@@ -34,6 +34,7 @@ DATABASE_ERRORS = (
 
 # Code -> status, where it isn't 400.
 STATUS_OF_CODE = {
+    "loop": 409,
     "too_large": 413,
     "too_large_decompressed": 413,
     "too_many_events": 413,

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 from isal import igzip
 
+from ingest.forwarding import via
 from ingest.forwarding.answers import Answer, answered, unanswered
 from ingest.forwarding.connections import (
     FAULTS,
@@ -56,6 +57,7 @@ def send(target: Target, body: bytes, content_type: str) -> Answer:
         **target.headers,
         "Content-Type": content_type,
         "Content-Encoding": "gzip",
+        "Via": f"1.1 {via.name()}",
     }
     until = time.monotonic() + settings.OTEL_COLLECTOR_TIMEOUT
     origin = Origin(place.scheme, place.host, place.port, target.is_trusted)

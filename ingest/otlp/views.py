@@ -21,6 +21,7 @@ from ingest.authentication import SENDERS, MayIngest
 from ingest.endpoints import LimitedView, SenderView, envelope_of, room_for
 from ingest.formats import OTLP_FORMATS
 from ingest.formats.otlp.frames import JSON, PROTOBUF
+from ingest.forwarding.via import check_is_not_ours
 from ingest.otlp import answers
 from ingest.records import DecodedBatch, Rejection
 from ingest.schema import otlp as operations
@@ -58,6 +59,7 @@ class OtlpView(SenderView):
     items: str
 
     def take(self, request: HttpRequest, arrival: intake.Arrival) -> HttpResponse:
+        check_is_not_ours(request)
         body = bodies.read(request, BOUNDS)
         arrival.wire_bytes, arrival.body_bytes = body.wire_bytes, len(body.content)
         envelope = envelope_of(request, arrival)

@@ -99,6 +99,12 @@ _REFUSALS = {
     ),
 }
 _SENT = {
+    409: _refused(
+        "This server forwarded the request itself.",
+        9,
+        "This server forwarded the request itself: its collector's URL leads back here.",
+        {},
+    ),
     413: _refused(
         f"More than {settings.MAX_OTLP_WIRE_BYTES} bytes as sent, "
         f"{settings.MAX_OTLP_BODY_BYTES} decompressed, or {MOST_ITEMS} items.",

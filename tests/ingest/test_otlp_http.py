@@ -17,6 +17,8 @@ from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 
 from ingest import intake
 from ingest.formats.otlp.frames import MOST_ITEMS
+from ingest.forwarding.answers import Outcome
+from ingest.forwarding.sending import Target, send
 from ingest.models import Batch, RejectedEvent
 from ingest.models import Project as Row
 from ingest.otlp.views import BOUNDS
@@ -235,6 +237,16 @@ def test_what_is_no_request_is_written_down(
 def test_a_header_that_says_too_much(service: Service, project: Project) -> None:
     answer = export(service, project, logs(log()), **{"X-User-ID": "u" * 300})
     assert "X-User-ID" in refused(answer, 400, Code.INVALID_ARGUMENT).message
+
+
+def test_what_this_instance_forwards_does_not_come_back(service: Service, project: Project) -> None:
+    """It would be stored, and forwarded, and so on."""
+    target = Target(service.url + LOGS, {"X-API-Key": project.ingest_key}, is_trusted=True)
+    answer = send(target, written(logs(log())), PROTOBUF)
+    assert (answer.status, answer.outcome) == (409, Outcome.REFUSED)
+    assert "leads back here" in answer.words
+    (row,) = ledger(project)
+    assert (row.state, row.error) == ("rejected", "loop")
 
 
 # --- refusals are google.rpc.Status, in the request's encoding ---

@@ -31,8 +31,8 @@ STATUSES = {
     "/v1/metrics": SENT,
     "/api/client-telemetry": SENT - {200} | {204, 403},
     "/api/telemetry/snapshot": SENT,
-    "/otlp/v1/logs": SENT,
-    "/otlp/v1/metrics": SENT,
+    "/otlp/v1/logs": SENT | {409},
+    "/otlp/v1/metrics": SENT | {409},
     "/otlp/v1/traces": ASKED - {200} | {501},
     "/v1/batches/{batch_id}": ASKED | {404},
     "/v1/query/accounting": ASKED | {403},
@@ -62,7 +62,10 @@ TELLS = {
     "UnreadableBody": 1, "NotFound": 1, "refuse": 2,
 }  # fmt: skip
 # Answers to no operation: a defect, and what Django refuses. Exporters are told no code of ours.
-BESIDE = {"internal_error", "forbidden", "malformed_protobuf", "no_value", "traces_not_taken"}
+BESIDE = {
+    *("internal_error", "forbidden"),
+    *("malformed_protobuf", "no_value", "traces_not_taken", "loop"),
+}
 # Of these there is no example that could be read.
 COMPRESSED = {"application/gzip", "application/x-protobuf"}
 
