@@ -62,14 +62,17 @@ def groups(body: bytes, encoding: str, signal: Signal) -> list[Group]:
     count = 0
     found: list[Group] = []
     for group in _from_json(body, signal) if encoding == JSON else _Protobuf(body).groups():
-        count += len(group.items)
-        if count > MOST_ITEMS:
-            raise MalformedBatch(
-                "too_many_events", f"The request holds more than {MOST_ITEMS} items."
-            )
+        count = _checked(count + len(group.items))
         if group.items:
             found.append(group)
     return found
+
+
+def _checked(count: int) -> int:
+    """So many items, where that isn't too many."""
+    if count > MOST_ITEMS:
+        raise MalformedBatch("too_many_events", f"The request holds more than {MOST_ITEMS} items.")
+    return count
 
 
 class _Protobuf:
@@ -149,7 +152,9 @@ def _from_json(body: bytes, signal: Signal) -> Iterator[Group]:
         raise MalformedBatch("malformed_json", "The body is not valid JSON.") from None
     for resource in request.held or ():
         for scope in resource.held or ():
-            yield Group(bytes(resource.own), bytes(scope.own), list(map(bytes, scope.held or ())))
+            items = scope.held or ()
+            _checked(len(items))
+            yield Group(bytes(resource.own), bytes(scope.own), list(map(bytes, items)))
 
 
 @cache
