@@ -155,7 +155,7 @@ class DecodedBatch:
     # Whether a client that isn't answered sends just this again: then what has times is its own
     # name, and no `batch_id` is needed.
     named_by_content: bool = False
-    # How much of the body this is, where there are several in it.
+    # How large this is by itself, where the body holds several.
     body_bytes: int | None = None
 
     @property

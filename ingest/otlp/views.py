@@ -101,8 +101,9 @@ def _accept(decoded: DecodedBatch, arrival: intake.Arrival) -> tuple[int, list[R
 def _part_of(arrival: intake.Arrival, decoded: DecodedBatch) -> intake.Arrival:
     """The arrival of one batch of a request: it has its share of the bytes that were sent."""
     own = decoded.body_bytes or 0
-    sent = arrival.wire_bytes * own // max(1, arrival.body_bytes)
-    return replace(arrival, wire_bytes=sent, body_bytes=own)
+    # With its resource in each event it may be larger than the request.
+    share = min(own, arrival.body_bytes) / max(1, arrival.body_bytes)
+    return replace(arrival, wire_bytes=int(arrival.wire_bytes * share), body_bytes=own)
 
 
 class LogsView(OtlpView):

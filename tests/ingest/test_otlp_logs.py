@@ -481,6 +481,22 @@ def test_a_request_of_too_much_is_refused_at_once(body: bytes) -> None:
     assert datetime.now(UTC) - began < timedelta(seconds=5)
 
 
+@every_encoding
+def test_a_resource_is_read_once_for_all_of_its_scopes(encoding: str) -> None:
+    """Else what is sent once would be held and parsed as often as it has scopes."""
+    large = {"a": "r" * 100_000, **dict.fromkeys(map(str, range(1000)), 1)}
+    request = logs(resource=large)
+    for _ in range(5000):
+        request.resource_logs[0].scope_logs.add().log_records.add()
+    body = written(request, encoding)
+    found = frames.groups(body, encoding, frames.LOGS)
+    assert len(found) == 5000
+    assert len({id(group.resource) for group in found}) == 1
+    # A thousand attributes, five thousand times, would be more values than a request may have.
+    (first, *_) = decoded(body, encoding)
+    assert {rejection.code for rejection in first.rejections} == {"event_too_large"}
+
+
 def test_as_many_records_as_may_be() -> None:
     batches = decoded(framed(b"\x12\x00" * frames.MOST_ITEMS))
     assert sum(len(batch.records) for batch in batches) == frames.MOST_ITEMS
@@ -493,6 +509,17 @@ def test_the_values_of_a_request_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
     (batch,) = decoded(request)
     assert [record.position for record in batch.records] == [0, 1, 2]
     assert [rejection.code for rejection in batch.rejections] == ["too_complex"]
+
+
+def test_what_a_resource_says_once_is_kept_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.formats.otlp.attributes.MOST_KEPT", 100_000)
+    request = logs(*(log() for _ in range(5)), resource={"a": "r" * 30_000})
+    (batch,) = decoded(request)
+    assert [record.position for record in batch.records] == [0, 1, 2]
+    assert {rejection.code for rejection in batch.rejections} == {"too_complex"}
+    # By this a worker knows how many batches it may have in its memory.
+    assert batch.body_bytes is not None
+    assert batch.body_bytes > 3 * 30_000
 
 
 def test_limits_are_the_servers() -> None:

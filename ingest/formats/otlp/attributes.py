@@ -6,7 +6,7 @@ What becomes text and numbers here keeps the rules that `json_values` has for bo
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -25,6 +25,9 @@ SESSION, VERSION, SDK = "session.id", "service.version", "telemetry.sdk.name"
 # How our own exports name what made them.
 OURS = "client-telemetry"
 
+# Properties or tags of a request's items in all: what a resource says once stands in each of them.
+MOST_KEPT = 32 * 1024**2
+
 _CONTAINERS = ("array_value", "kvlist_value")
 _encode = msgspec.json.Encoder().encode
 
@@ -38,6 +41,8 @@ class Values:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._left = MOST_VALUES
+        self._room = MOST_KEPT
+        self._resource: tuple[bytes, Source | InvalidRecord] | None = None
 
     def mapping(self, attributes: Sequence[KeyValue], depth: int = 1) -> dict[str, Any]:
         """Attributes by their names; of two with one name the last one holds.
@@ -80,6 +85,15 @@ class Values:
             )
         self._left -= count
 
+    def keep(self, size: int) -> None:
+        """Count what an item comes to."""
+        if size > self._room:
+            raise InvalidRecord(
+                "too_complex",
+                f"With its resource in each event the request is larger than {MOST_KEPT} bytes",
+            )
+        self._room -= size
+
     def taken(self, names: Sequence[str], attributes: dict[str, Any]) -> str | None:
         """The first of these ids that there is; all of them are taken out of `attributes`."""
         found = [
@@ -88,6 +102,32 @@ class Values:
             if name in attributes
         ]
         return next(filter(None, found), None)
+
+    def resource(self, written: bytes, encoding: str) -> "Source":
+        """Who sent what is in a resource: read once for all of its scopes."""
+        if self._resource is None or self._resource[0] is not written:
+            try:
+                self._resource = written, self._read(written, encoding)
+            except InvalidRecord as reason:
+                self._resource = written, reason
+        found = self._resource[1]
+        if isinstance(found, InvalidRecord):
+            raise found.with_traceback(None)
+        return found
+
+    def _read(self, written: bytes, encoding: str) -> "Source":
+        resource = message(Resource, written, encoding, self.limits)
+        found = self.mapping(resource.attributes, depth=2)
+        check_values(found, self.limits)
+        return Source(
+            self.taken(USERS, found),
+            self.taken((SESSION,), found),
+            self.taken((VERSION,), found),
+            None,
+            found,
+            _encode(found),
+            found.get(SDK) == OURS,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +147,7 @@ class Source:
 
 def source(group: Group, encoding: str, values: Values) -> Source:
     """Who sent a group; raises InvalidRecord, which holds for each of its items."""
-    limits = values.limits
-    described = message(InstrumentationScope, group.scope, encoding, limits)
-    resource = message(Resource, group.resource, encoding, limits)
-    found = values.mapping(resource.attributes, depth=2)
-    check_values(found, limits)
-    scope = fields.word(described.name, "scope.name", limits)
+    described = message(InstrumentationScope, group.scope, encoding, values.limits)
+    scope = fields.word(described.name, "scope.name", values.limits)
     check_text(scope or "")
-    return Source(
-        values.taken(USERS, found),
-        values.taken((SESSION,), found),
-        values.taken((VERSION,), found),
-        scope,
-        found,
-        _encode(found),
-        found.get(SDK) == OURS,
-    )
+    return replace(values.resource(group.resource, encoding), scope=scope)

@@ -47,7 +47,10 @@ METRICS = Signal("resourceMetrics", "scopeMetrics", "metrics")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What one scope of one resource sent, all of it as it is written in the request."""
+    """What one scope of one resource sent, all of it as it is written in the request.
+
+    Groups of one resource have the same object for it, of which there is no copy.
+    """
 
     resource: bytes
     scope: bytes
@@ -86,14 +89,15 @@ class _Protobuf:
         """In all three kinds of message the first field and the second are what is looked for."""
         for resource in self._fields((0, len(self._body)))[1]:
             of_resource = self._fields(resource)
+            described = self._message(of_resource[1])
             for scope in of_resource[2]:
                 of_scope = self._fields(scope)
-                yield Group(
-                    # A message that comes in parts is their sum.
-                    b"".join(map(self._bytes, of_resource[1])),
-                    b"".join(map(self._bytes, of_scope[1])),
-                    list(map(self._bytes, of_scope[2])),
-                )
+                items = list(map(self._bytes, of_scope[2]))
+                yield Group(described, self._message(of_scope[1]), items)
+
+    def _message(self, parts: list[_Span]) -> bytes:
+        """A message that comes in parts is their sum."""
+        return b"".join(map(self._bytes, parts))
 
     def _bytes(self, span: _Span) -> bytes:
         return self._body[slice(*span)]
@@ -151,10 +155,11 @@ def _from_json(body: bytes, signal: Signal) -> Iterator[Group]:
     except UNDECODABLE:
         raise MalformedBatch("malformed_json", "The body is not valid JSON.") from None
     for resource in request.held or ():
+        described = bytes(resource.own)
         for scope in resource.held or ():
             items = scope.held or ()
             _checked(len(items))
-            yield Group(bytes(resource.own), bytes(scope.own), list(map(bytes, items)))
+            yield Group(described, bytes(scope.own), list(map(bytes, items)))
 
 
 @cache

@@ -92,8 +92,8 @@ class _Reader:
                 records.append(self._record(index, whole, item))
             except InvalidRecord as reason:
                 rejections.append(Rejection(index, reason.code, reason.message, reason.field))
-        size = sum(len(item) for _, item in items)
-        return DecodedBatch(records, rejections, named_by_content=True, body_bytes=size)
+        sent, kept = sum(len(item) for _, item in items), sum(len(r.properties) for r in records)
+        return DecodedBatch(records, rejections, named_by_content=True, body_bytes=max(sent, kept))
 
     def _record(self, index: int, whole: Source, item: bytes) -> Record:
         """One log record's event."""
@@ -129,6 +129,7 @@ class _Reader:
         if _ESCAPED_NUL in event.properties:
             check_values(own, limits)
         check_text(f"{event.name}{event.level}{event.message}")
+        values.keep(len(event.properties))
         return event
 
 

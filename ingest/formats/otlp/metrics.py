@@ -153,8 +153,8 @@ class _Reader:
                 points.append(self._point(index, series, sent))
             except InvalidRecord as reason:
                 rejections.append(Rejection(index, reason.code, reason.message, reason.field))
-        size = sum(size for _, _, size in items)
-        return DecodedBatch(points, rejections, named_by_content=True, body_bytes=size)
+        sent, kept = sum(size for _, _, size in items), sum(map(_kept, points))
+        return DecodedBatch(points, rejections, named_by_content=True, body_bytes=max(sent, kept))
 
     def _point(self, index: int, series: _Series, sent: Any) -> Point:
         if sent.flags & DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK:
@@ -175,10 +175,12 @@ class _Reader:
             series.cumulative,
         )
         _measure(point, series, sent)
-        if len(point.tags) + _SAMPLE_BYTES * len(point.samples or ()) > limits.event_bytes:
+        size = _kept(point)
+        if size > limits.event_bytes:
             raise InvalidRecord(
                 "event_too_large", f"A data point is larger than {limits.event_bytes} bytes"
             )
+        self._values.keep(size)
         return point
 
     def _tags(self, own: dict[str, Any], whole: Source) -> bytes:
@@ -197,6 +199,11 @@ class _Reader:
         if _ESCAPED_NUL in text:
             check_values(tags, self._limits)
         return text
+
+
+def _kept(point: Point) -> int:
+    """Bytes of a point's tags and samples."""
+    return len(point.tags) + _SAMPLE_BYTES * len(point.samples or ())
 
 
 def _points(metric: Metric) -> Sequence[Any]:
