@@ -1,5 +1,6 @@
 """What is in an export: all that is kept of the person, whatever brought it, and nothing else."""
 
+import time
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -7,6 +8,7 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 from django.utils import timezone
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 from ingest.models import Batch, Destination
 from ingest.models import Project as Row
@@ -14,8 +16,9 @@ from ingest.records import StoredPoint
 from privacy import export as gathering
 from privacy.export import Gathering
 from tests.harness import Project, Service
+from tests.ingest.otlp import PROTOBUF, attributes, metrics, written
 from tests.ingest.sending import accepted, accounting, batch, event, moment, send, settled
-from tests.ingest.traces import project_id, traces
+from tests.ingest.traces import ledger, project_id, traces
 from tests.ingest.waiting import plant, record
 from tests.privacy.asking import about, ask, pseudonym, somebody, subject_token
 from tests.privacy.exporting import PATIENT, check, export, made, standing_still
@@ -98,6 +101,35 @@ def test_what_waits_is_in_it_once_stored_or_not(service: Service, project: Proje
     settled(service, project, batch_id)
     content = made(service, project, user)
     assert (names(content, "waiting"), len(names(content))) == ([], 3)
+
+
+def test_a_histogram_of_buckets_is_in_it_alike_before_it_is_stored_and_after(
+    service: Service, project: Project
+) -> None:
+    user, now = somebody(), time.time_ns()
+    sent = Metric(name="took", histogram={"aggregation_temporality": 2, "data_points": [{
+        "time_unix_nano": now, "start_time_unix_nano": now - 10**9,
+        "attributes": attributes({"user.id": user}), "count": 5, "sum": 21.5,
+        "explicit_bounds": [2.0, 8.0], "bucket_counts": [0, 4, 1],
+    }]})  # fmt: skip
+    with standing_still(service, "ingest"):
+        answer = service.request(
+            "POST", "/otlp/v1/metrics", written(metrics(sent)),
+            {"X-API-Key": project.ingest_key, "Content-Type": PROTOBUF},
+        )  # fmt: skip
+        assert answer.status == 200, answer
+        (waiting,) = made(service, project, user)["metrics"]
+    (row,) = ledger(project)
+    settled(service, project, row.batch_id)
+    content = made(service, project, user)
+    check(service, content)
+    (stored,) = content["metrics"]
+    assert (waiting.pop("state"), stored.pop("state")) == ("waiting", "stored")
+    moments = [[one.pop(name) for name in ("timestamp", "started_at")] for one in (waiting, stored)]
+    first, second = ([*map(datetime.fromisoformat, told)] for told in moments)
+    assert first == second
+    assert waiting == stored
+    assert (stored["samples"], stored["weights"]) == (pytest.approx([4, 8]), [4, 1])
 
 
 def test_what_is_dead_is_in_it_and_nobody_elses(service: Service, project: Project) -> None:
