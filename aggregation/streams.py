@@ -1,17 +1,24 @@
 """What cumulative streams grew by within an hour: the deltas that they stand for.
 
 A stream is what one sender counts of a series since one start, at which it was 0. Whoever begins
-anew says another start. So of all that came of it in an hour its last point is enough, and what it
-was before: its last point in the hour before, 0 if it started since, else the first one there is.
-What it grew by while nothing came of it for more than an hour is in no hour.
+anew says another start. So of all that came of it in an hour what it was last is enough, and what
+it was before: last in the hour before; 0 if it started since, or if its sender has been heard
+without it; else what it was first. What it grew by while nothing came of it for more than an hour
+is in no hour.
+
+Many SDKs have one start for all that they count, and tags may be alike once they are scrubbed: what
+came of a stream at one moment, in one batch, is added up.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import reduce
 from itertools import groupby
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any, LiteralString
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,16 +59,19 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """A point that is the first or last of its stream, in the hour or (not `here`) before it.
-    `points` are those of its stream there."""
+    """A point of the first or last moment of its stream, in the hour or (not `here`) before it.
+    `points` are those of its stream there; of its sender something came at `heard_at`."""
 
+    node: str | None
+    started_at: datetime
     name: str
     kind: str
-    node: str | None
     tags: str
-    started_at: datetime
     subject: bytes | None
     here: bool
+    occurred_at: datetime
+    batch_id: UUID
+    heard_at: datetime
     points: int
     value: float
     samples: list[float]
@@ -78,8 +88,25 @@ class _Point:
             self, value=0.0, samples=[], weights=[], count=0, sum=0.0, min=None, max=None
         )
 
+    def __add__(self, other: "_Point") -> "_Point":
+        counts: dict[float, int] = defaultdict(int)
+        for point in (self, other):
+            for sample, weight in zip(point.samples, point.weights, strict=True):
+                counts[sample] += weight
+        samples = sorted(counts)
+        return replace(
+            self,
+            value=total((self.value, other.value)),
+            samples=samples,
+            weights=[counts[sample] for sample in samples],
+            count=self.count + other.count,
+            sum=total((self.sum, other.sum)),
+            min=min((n for n in (self.min, other.min) if n is not None), default=None),
+            max=max((n for n in (self.max, other.max) if n is not None), default=None),
+        )
 
-_STREAM = attrgetter("name", "kind", "node", "tags", "started_at", "subject")
+
+_STREAM = attrgetter("node", "started_at", "name", "kind", "tags", "subject")
 
 
 def grown(bucket: Bucket) -> Iterator[list[Growth]]:
@@ -100,10 +127,13 @@ def grown(bucket: Bucket) -> Iterator[list[Growth]]:
 
 
 def _growth(points: list[_Point], since: datetime) -> Growth:
-    """What a stream grew by to the last of its points."""
-    before, last = points[0], points[-1]
-    if before.here and before.started_at >= since:
-        before = before.zero
+    """What a stream grew by to the last of its moments."""
+    last = _at(points[-1].occurred_at, points)
+    first = points[0]
+    if first.here and (first.started_at >= since or first.heard_at < first.occurred_at):
+        before = last.zero
+    else:
+        before = _at(first.occurred_at, points)
     if last.value < before.value or last.count < before.count:
         # It began anew and didn't say so.
         before = last.zero
@@ -120,6 +150,13 @@ def _growth(points: list[_Point], since: datetime) -> Growth:
     least = float(values[0]) if least is None else least
     most = float(values[-1]) if most is None else most
     return Growth(*told, count, summed, least, most, values, weights)
+
+
+def _at(moment: datetime, points: list[_Point]) -> _Point:
+    """What a stream was at a moment; what came of it in two batches is said twice."""
+    there = [point for point in points if point.occurred_at == moment]
+    batch = there[-1].batch_id
+    return reduce(add, (point for point in there if point.batch_id == batch))
 
 
 def _new_extremes(before: _Point, last: _Point) -> tuple[float | None, float | None]:
@@ -166,26 +203,27 @@ _CUMULATIVE = sql.SQL("FROM ingest_metricpoint AS raw WHERE started_at IS NOT NU
 _SIZE = sql.SQL("SELECT count(*), count(*) FILTER (WHERE occurred_at >= %(hour)s) {}").format(
     _CUMULATIVE
 )
-# The ends of each stream, in the hour and before it, in their order.
+# The first and last moments of each stream, in the hour and before it, in their order.
 _ENDS_OF: LiteralString = """
     WITH point AS (
-        SELECT name, kind, node, tags::text AS tags, started_at, subject,
-            occurred_at >= %(hour)s AS here, coalesce(value, 0) AS value,
-            coalesce(samples, '{{}}') AS samples, coalesce(weights, '{{}}') AS weights,
-            coalesce(count, 0) AS count, coalesce(sum, 0) AS sum, min, max,
-            row_number() OVER (stream ORDER BY occurred_at, batch_id, position, part) AS nth,
+        SELECT node, started_at, name, kind, tags::text AS tags, subject,
+            occurred_at >= %(hour)s AS here, occurred_at, batch_id, position, part,
+            coalesce(value, 0) AS value, coalesce(samples, '{{}}') AS samples,
+            coalesce(weights, '{{}}') AS weights, coalesce(count, 0) AS count,
+            coalesce(sum, 0) AS sum, min, max,
+            min(occurred_at) OVER (PARTITION BY node, started_at) AS heard_at,
+            min(occurred_at) OVER stream AS first_at, max(occurred_at) OVER stream AS last_at,
             count(*) OVER stream AS points
         {cumulative}
-            AND (hash_record((name, kind, node, tags, started_at, subject)) & 1048575)
-                %% %(parts)s = %(part)s
+            AND (hash_record((node, started_at)) & 1048575) %% %(parts)s = %(part)s
         WINDOW stream AS (
-            PARTITION BY name, kind, node, tags::text, started_at, subject,
+            PARTITION BY node, started_at, name, kind, tags::text, subject,
                 occurred_at >= %(hour)s
         )
     )
-    SELECT name, kind, node, tags, started_at, subject, here, points, value, samples, weights,
-        count, sum, min, max
-    FROM point WHERE nth = points OR here AND nth = 1
-    ORDER BY name, kind, node, tags, started_at, subject, here, nth
+    SELECT node, started_at, name, kind, tags, subject, here, occurred_at, batch_id, heard_at,
+        points, value, samples, weights, count, sum, min, max
+    FROM point WHERE occurred_at = last_at OR here AND occurred_at = first_at
+    ORDER BY node, started_at, name, kind, tags, subject, occurred_at, batch_id, position, part
 """
 _ENDS = sql.SQL(_ENDS_OF).format(cumulative=_CUMULATIVE)

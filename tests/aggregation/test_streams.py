@@ -135,6 +135,39 @@ def test_what_was_long_before_it_came_is_no_growth(project: Project) -> None:
 
 
 @transactional
+def test_what_a_sender_that_was_heard_counts_for_the_first_time_is_new(project: Project) -> None:
+    """Many say one start for all that they will ever count."""
+    store(
+        project,
+        *(counter(1000 + n, 120 + n, since=-300, name="a", node="one") for n in range(5)),
+        counter(2, 123, since=-300, name="rare", node="one"),
+        counter(2, 124, since=-300, name="rare", node="one"),
+        counter(7, 124, since=-300, name="rare", node="another"),
+    )
+    roll_up()
+    found = {(row.name, row.node): row.sum for row in rows(project)}
+    assert found == {("a", "one"): 4, ("rare", "one"): 2, ("rare", "another"): 0}
+
+
+@transactional
+def test_what_came_at_one_moment_is_added_up_and_not_what_came_twice(project: Project) -> None:
+    """As where tags that told some apart were scrubbed."""
+    for minute, grown in ((10, 0), (20, 1), (70, 4)):
+        for _ in range(2):
+            store(
+                project,
+                counter(5 + grown, minute, name="c"),
+                counter(7 + grown, minute, name="c"),
+                histogram({10: 1 + grown}, minute),
+                histogram({10: 2, 100: 1}, minute),
+            )
+    roll_up()
+    found = [(row.name, row.sum) for row in rows(project)]
+    assert found == [("c", 14), ("m", 140), ("c", 6), ("m", 30)]
+    assert [held(row) for row in rows(project, name="m")] == [{10: 4, 100: 1}, {10: 3}]
+
+
+@transactional
 def test_persons_count_by_themselves_and_not_when_they_are_erased(project: Project) -> None:
     one, other = hashed(1), hashed(2)
     store(
