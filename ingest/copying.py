@@ -20,6 +20,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 from ingest import marks, partitions, prepared
+from ingest.moments import POSTGRES_EPOCH
 from ingest.records import StoredPoint, StoredRecord, microseconds
 
 # What is wrong with the data and not with the moment: SQLSTATE classes 22 and 23.
@@ -202,8 +203,6 @@ _HOUR = 3_600_000_000
 # Longer than a transaction that stores takes: another one may have counted the next hour by then.
 _SOON = _HOUR // 6
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-# PostgreSQL counts from 2000.
-_POSTGRES_EPOCH = 946_684_800_000_000
 
 
 class _JsonText(Dumper):
@@ -223,7 +222,7 @@ class _Microseconds(Dumper):
     oid = psycopg.adapters.types["timestamptz"].oid
 
     def dump(self, obj: int) -> bytes:
-        return struct.pack("!q", obj - _POSTGRES_EPOCH)
+        return struct.pack("!q", obj - POSTGRES_EPOCH)
 
 
 def _words(error: Exception) -> str:

@@ -20,8 +20,8 @@ from ingest import partitions
 from ingest.copying import Failure, Row
 from ingest.forwarding import destinations
 from ingest.forwarding.answers import Answer
-from ingest.forwarding.moments import Moments
 from ingest.models import Delivery
+from ingest.moments import Moments
 from ingest.nudges import forward_nudger
 from ingest.prepared import execute
 from ingest.records import StoredPoint, StoredRecord

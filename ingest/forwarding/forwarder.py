@@ -1,9 +1,9 @@
 """The loop that sends: claims deliveries, reads what they are of, sends it, and settles them.
 
 No transaction is open while a collector is waited for. Requests are made by threads, one at a time
-for each destination and signal: who is slow holds up nobody else. Whatever waits for one is merged
-into few requests; if such a one is refused as malformed or too large, the next are of half as much,
-until what is wrong with is alone.
+for each destination and signal: who is slow holds up nobody else. What waits for one is merged into
+few requests; where one is refused as malformed or too large, the next hold half as much, until the
+delivery that is at fault is alone.
 """
 
 import logging

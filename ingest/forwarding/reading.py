@@ -12,8 +12,8 @@ from psycopg.pq import Format
 
 from ingest import prepared, restrictions
 from ingest.forwarding.deliveries import Claim, Signal
-from ingest.forwarding.moments import POSTGRES_EPOCH
 from ingest.forwarding.rendering.rows import EventRow, PointRow
+from ingest.moments import POSTGRES_EPOCH
 
 # Of a batch's rows those that occurred when; the bounds let PostgreSQL look into few days. Index:
 # the primary key.
