@@ -175,15 +175,11 @@ def test_proxies_of_the_environment_are_not_asked(
 
 def test_every_status_has_its_outcome(collector: Collector) -> None:
     for status in range(200, 600):
-        answer = post(
-            collector, answers.refuse(status) if status > 299 else answers.say(status, b"")
-        )
-        assert answer.status == status
+        answer = post(collector, answers.say(status, b""))
+        expected = Outcome.DELIVERED if status < 300 else Outcome.REFUSED
         if status in (429, 502, 503, 504):
-            assert answer.outcome is Outcome.RETRY
-        else:
-            accepted = status < 300
-            assert answer.outcome is (Outcome.DELIVERED if accepted else Outcome.REFUSED), status
+            expected = Outcome.RETRY
+        assert (answer.status, answer.outcome) == (status, expected)
     assert len(collector.received) == 400
 
 
@@ -289,7 +285,8 @@ def test_a_broken_answer_is_none_unless_its_status_came(
 def test_the_deadline_holds_however_slowly_the_answer_comes(
     collector: Collector, answer: answers.Answer, outcome: Outcome
 ) -> None:
-    with deadline(SHORT):
+    # Of some at least the status has to come.
+    with deadline(SHORT if outcome is Outcome.RETRY else 5 * SHORT):
         assert post(collector, answer).outcome is outcome
     # What is still to come isn't taken for the next answer.
     assert post(collector).outcome is Outcome.DELIVERED
