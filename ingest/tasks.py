@@ -6,7 +6,6 @@ import time
 from django.db import connection
 
 from ingest import partitions, resolutions, storage, violations
-from ingest.forwarding import forwarder
 from ingest.nudges import FORWARD, STORE, forward_nudger, nudger
 from telemetry_site.celery import app
 from telemetry_site.errors import DATABASE_ERRORS
@@ -50,6 +49,9 @@ def _storing_paused() -> bool:
 @app.task
 def forward() -> None:
     """Send what waits in the outbox. Nudged by storing, and run by beat."""
+    # Here, so that of all workers this one alone has an HTTP client and OpenTelemetry's messages.
+    from ingest.forwarding import forwarder
+
     # What is stored meanwhile shares a request.
     time.sleep(forwarder.GATHER_SECONDS)
     forward_nudger.clear()

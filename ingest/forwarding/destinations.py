@@ -18,7 +18,7 @@ from ingest.forwarding.answers import Answer, Outcome
 from ingest.forwarding.backoff import pause
 from ingest.forwarding.networks import place_of
 from ingest.forwarding.sealing import unseal
-from ingest.forwarding.sending import Target
+from ingest.forwarding.targets import Target
 from ingest.models import Destination
 from ingest.models.forwarding import MOST_ITEMS
 from ingest.prepared import execute

@@ -27,7 +27,8 @@ from ingest.forwarding.rendering.encoding import encode
 from ingest.forwarding.rendering.logs import logs
 from ingest.forwarding.rendering.metrics import metrics
 from ingest.forwarding.sealing import Unreadable
-from ingest.forwarding.sending import Target, send
+from ingest.forwarding.sending import send
+from ingest.forwarding.targets import Target
 from ingest.models import Project
 from telemetry_site.monitoring import instruments
 

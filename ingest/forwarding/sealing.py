@@ -4,13 +4,15 @@ They hold secrets: encrypted with a key made of the pepper, which the database n
 it holds nothing to log in with.
 """
 
-import base64
+import binascii
 import hmac
 from collections.abc import Mapping
 
 import msgspec
-from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
+from nacl.encoding import URLSafeBase64Encoder
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
 
 
 class Unreadable(Exception):
@@ -19,7 +21,9 @@ class Unreadable(Exception):
 
 def seal(headers: Mapping[str, str]) -> str:
     """What is kept of `headers`; nothing of none."""
-    return _fernet().encrypt(msgspec.json.encode(headers)).decode() if headers else ""
+    if not headers:
+        return ""
+    return _box().encrypt(msgspec.json.encode(headers), encoder=URLSafeBase64Encoder).decode()
 
 
 def unseal(sealed: str) -> dict[str, str]:
@@ -27,11 +31,11 @@ def unseal(sealed: str) -> dict[str, str]:
     if not sealed:
         return {}
     try:
-        return msgspec.json.decode(_fernet().decrypt(sealed.encode()), type=dict[str, str])
-    except InvalidToken:
+        opened = _box().decrypt(sealed.encode(), encoder=URLSafeBase64Encoder)
+    except (CryptoError, binascii.Error):
         raise Unreadable("The headers were kept under another pepper: set them again.") from None
+    return msgspec.json.decode(opened, type=dict[str, str])
 
 
-def _fernet() -> Fernet:
-    key = hmac.digest(settings.PEPPER, b"otlp-headers", "sha256")
-    return Fernet(base64.urlsafe_b64encode(key))
+def _box() -> SecretBox:
+    return SecretBox(hmac.digest(settings.PEPPER, b"otlp-headers", "sha256"))

@@ -12,8 +12,6 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from django.conf import settings
@@ -30,19 +28,11 @@ from ingest.forwarding.connections import (
 )
 from ingest.forwarding.headers import check_headers
 from ingest.forwarding.networks import InvalidDestination, place_of
+from ingest.forwarding.targets import Target
 
 # A sixth of the CPU of zlib's level 1, for fewer bytes: 0.3 ms for 1,000 log records of 256 KiB.
 _GZIP_LEVEL = 1
 _MOST_IDLE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where one signal goes. What may be secret isn't shown."""
-
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    is_trusted: bool  # the instance's own setting: any address may be reached
 
 
 def send(target: Target, body: bytes, content_type: str) -> Answer:

@@ -18,7 +18,8 @@ from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from ingest import intake
 from ingest.formats.otlp.frames import MOST_ITEMS
 from ingest.forwarding.answers import Outcome
-from ingest.forwarding.sending import Target, send
+from ingest.forwarding.sending import send
+from ingest.forwarding.targets import Target
 from ingest.models import Batch, RejectedEvent
 from ingest.models import Project as Row
 from ingest.otlp.views import BOUNDS

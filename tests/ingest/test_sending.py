@@ -20,7 +20,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from ingest.forwarding import connections
 from ingest.forwarding.answers import Answer, Outcome
-from ingest.forwarding.sending import Target, send
+from ingest.forwarding.sending import send
+from ingest.forwarding.targets import Target
 from tests.certificates import certificate, server_context
 from tests.collector import answers
 from tests.collector.received import JSON, PROTOBUF
