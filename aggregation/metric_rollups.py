@@ -7,194 +7,29 @@ never be made.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from hashlib import md5
-from itertools import pairwise
 from struct import unpack
-from typing import Any, LiteralString, NamedTuple, TypeVar
+from typing import Any, LiteralString
 
 import numpy as np
 from psycopg import sql
 
 from aggregation import dimensions, slices, streams
-from aggregation.definitions import OTHER, TABLES, Bucket, below
+from aggregation.definitions import Bucket, below
 from aggregation.models import MetricBucket
 from aggregation.quantiles import Quantiles, counted, unpacked
-from aggregation.sketches import WIDTH, Distinct
+from aggregation.sketches import WIDTH
 from aggregation.streams import Growth
 from aggregation.sums import total
+from aggregation.tallies import MOST_COUNT, OTHERS, Name, Tallies, Tally, increase
 
 # Samples of a statement: its snapshot is short, and what it groups fits into memory.
 SLICE_SAMPLES = 250_000
-# Names, and series of a name and kind. Those beyond are counted together, so that totals are right.
-# Of cumulative counters a total is a lower bound then: what they grew by while they came to the
-# others, or left them, isn't known, and nothing is counted twice.
-MOST_NAMES = 1000
-MOST_SERIES = 1000
 # With more series than these the rarest are counted together before all is read. Not sooner: how
 # much a counter of theirs grew from one slice to the next isn't known any more.
 MOST_HELD = 20_000
-
-_MOST_COUNT = 2**63 - 1
-
-_OTHERS = {OTHER: True}
-_T = TypeVar("_T")
-
-
-class Name(NamedTuple):
-    """Whose series can be added up: a metric's, of one kind."""
-
-    name: str
-    kind: str
-    cumulative: bool
-
-    def digest(self, node: str | None, tags: str) -> bytes:
-        """What tells a series from the others; `tags` as PostgreSQL writes them."""
-        text = json.dumps([self.kind, self.cumulative, node]) + tags
-        return md5(text.encode(), usedforsecurity=False).digest()
-
-    @property
-    def others(self) -> bytes:
-        """The series of those that are counted together."""
-        return self.digest(None, json.dumps(_OTHERS))
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the measurements of a series add up to. None is what its kind doesn't have; a cumulative
-    counter lacks `first` or `last` where it was counted with others before or after."""
-
-    node: str | None
-    tags: Any
-    count: int = 0
-    people: Distinct = field(default_factory=Distinct)
-    sum: float | None = None
-    min: float | None = None
-    max: float | None = None
-    first: float | None = None
-    first_at: datetime | None = None
-    last: float | None = None
-    last_at: datetime | None = None
-    increase: float | None = None
-    quantiles: Quantiles = field(default_factory=Quantiles)
-
-    def follow(self, later: "Tally") -> None:
-        """Add what was measured later of the same series."""
-        if self.last is not None and later.first is not None:
-            between = _increase((self.last, later.first))
-            self.increase = _either(_added, self.increase, between)
-        self.last, self.last_at = later.last, later.last_at
-        self._add(later)
-
-    def join(self, other: "Tally") -> None:
-        """Add another series: the last of gauges is the latest, of counters there is none."""
-        if other.increase is None and other.last_at is not None:
-            latest = (other.last_at, other.last)
-            if self.last_at is None or (self.last_at, self.last) < latest:
-                self.last_at, self.last = latest
-        self._add(other)
-
-    def _add(self, other: "Tally") -> None:
-        self.count = min(self.count + other.count, _MOST_COUNT)
-        self.people.merge(other.people)
-        self.sum = _either(_added, self.sum, other.sum)
-        self.min = _either(min, self.min, other.min)
-        self.max = _either(max, self.max, other.max)
-        self.increase = _either(_added, self.increase, other.increase)
-        if other.quantiles.keys.size:
-            self.quantiles.unite(other.quantiles.keys, other.quantiles.counts)
-
-
-class Tallies:
-    """What each series adds up to, by name; what is beyond the most of a name is `(other)`."""
-
-    def __init__(self) -> None:
-        self._of: dict[Name, dict[bytes, Tally]] = defaultdict(dict)
-        self._is_folded = False
-
-    def follow(self, name: Name, series: bytes, later: Tally) -> None:
-        """Add what was measured of a series later than all that was added before."""
-        tallies = self._of[name]
-        if series in tallies:
-            tallies[series].follow(later)
-            return
-        if self._is_folded:
-            # It may be among the others with what came before.
-            later.first = later.first_at = None
-        tallies[series] = later
-
-    def last_at(self, name: Name, series: bytes) -> datetime | None:
-        """When a series was measured last, as far as that is known."""
-        known = self._of[name].get(series)
-        return known.last_at if known else None
-
-    def forget_last(self, name: Name, until: datetime) -> None:
-        """Forget the last values of a name's series that were measured before."""
-        for tally in self._of[name].values():
-            if tally.last_at and tally.last_at < until:
-                tally.last = tally.last_at = None
-
-    def fold(self, most_held: int = 0) -> None:
-        """Add up the rarest names, and series of a name, where there are too many and more are held
-        than these."""
-        if sum(map(len, self._of.values())) <= most_held:
-            return
-        for name, tallies in self._of.items():
-            others = tallies.pop(name.others, None)
-            by_count = sorted(tallies, key=lambda series: (-tallies[series].count, series))
-            for series in by_count[MOST_SERIES:]:
-                others = others or Tally(None, _OTHERS)
-                others.join(tallies.pop(series))
-            if others:
-                tallies[name.others] = others
-                self._is_folded = True
-        self._fold_names()
-
-    def _fold_names(self) -> None:
-        count: dict[str, int] = defaultdict(int)
-        for name, tallies in self._of.items():
-            count[name.name] += sum(tally.count for tally in tallies.values())
-        count.pop(OTHER, None)
-        rarest = {*sorted(count, key=lambda name: (-count[name], name))[MOST_NAMES:]}
-        for name in [name for name in self._of if name.name in rarest]:
-            other = name._replace(name=OTHER)
-            others = self._of[other].setdefault(other.others, Tally(None, _OTHERS))
-            for tally in self._of.pop(name).values():
-                others.join(tally)
-            self._is_folded = True
-
-    def rows(self, bucket: Bucket) -> list[MetricBucket]:
-        """As they are stored."""
-        table = TABLES[bucket.kind, bucket.level]
-        assert issubclass(table, MetricBucket)
-        return [
-            table(
-                project_id=bucket.project_id,
-                name=name.name,
-                bucket=bucket.start,
-                series=series,
-                kind=name.kind,
-                cumulative=name.cumulative,
-                node=tally.node,
-                tags=tally.tags,
-                count=tally.count,
-                people=tally.people.count,
-                people_sketch=tally.people.sketch,
-                sum=tally.sum,
-                min=tally.min,
-                max=tally.max,
-                first=tally.first,
-                first_at=tally.first_at,
-                last=tally.last,
-                last_at=tally.last_at,
-                increase=tally.increase,
-                quantiles=tally.quantiles.packed,
-            )
-            for name, tallies in self._of.items()
-            for series, tally in tallies.items()
-        ]
 
 
 def from_raw(bucket: Bucket) -> list[MetricBucket]:
@@ -202,7 +37,7 @@ def from_raw(bucket: Bucket) -> list[MetricBucket]:
     tallies = Tallies()
     for start, end in slices.cut(bucket, _CUT, SLICE_SAMPLES):
         given = {"project": bucket.project_id, "start": start, "end": end}
-        given |= {"width": WIDTH, "most": _MOST_COUNT}
+        given |= {"width": WIDTH, "most": MOST_COUNT}
         _add(tallies, [_Slice(*row) for row in slices.read(_COUNT, given)])
         tallies.fold(MOST_HELD)
     for grown in streams.grown(bucket):
@@ -239,7 +74,7 @@ def from_below(bucket: Bucket) -> list[MetricBucket]:
             since = tallies.last_at(name, series) or bucket.start
             if any(since <= moment < row.bucket for moment in folded[name]):
                 tally.first = tally.first_at = None
-            if row.tags == _OTHERS:
+            if row.tags == OTHERS:
                 folded[name].append(row.bucket)
         tallies.follow(name, series, tally)
     for name, moments in folded.items():
@@ -287,7 +122,7 @@ class _Slice:
             tally.last, tally.last_at = values[-1], self.last_at
         if self.cumulative:
             tally.first, tally.first_at = values[0], self.first_at
-            tally.increase = _increase(values)
+            tally.increase = increase(values)
         else:
             tally.sum = total(values if self.sums is None else _numbers("d", self.sums))
         if self.kind == "summary" or self.weights is not None:
@@ -350,22 +185,6 @@ def _add_grown(tallies: Tallies, grown: list[Growth]) -> None:
 def _numbers(code: str, sent: bytes) -> tuple[Any, ...]:
     """Numbers of eight bytes as PostgreSQL sends them, the most significant byte first."""
     return unpack(f">{len(sent) // 8}{code}", sent)
-
-
-def _increase(values: Sequence[float]) -> float:
-    """How much a counter grew from the first value to the last. One that fell began anew at 0."""
-    return total([b - a if b >= a else b for a, b in pairwise(values)])
-
-
-def _added(a: float, b: float) -> float:
-    return total((a, b))
-
-
-def _either(merge: Callable[[_T, _T], _T], a: _T | None, b: _T | None) -> _T | None:
-    """Both merged, or the one that there is."""
-    if a is None or b is None:
-        return b if a is None else a
-    return merge(a, b)
 
 
 # Reads on from the start, by the primary key, until there are too many.

@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 import numpy as np
 from django.utils import timezone
 
-from aggregation import metric_rollups
 from aggregation.definitions import ALL, EVENT, TABLES, Bucket, starting
 from aggregation.event_rollups import Tallies
-from aggregation.metric_rollups import Name, Tally
 from aggregation.models import Kind, Level
 from aggregation.quantiles import keys_of
+from aggregation.tallies import Name, Tally
+from aggregation.tallies import Tallies as MetricTallies
 from ingest import partitions
 from tests.harness import Answer, Project, Service
 from tests.ingest.traces import project_id
@@ -115,7 +115,7 @@ def plant_points(project: Project, *measured: Measured) -> None:
     """Hours, days and months of what was measured."""
     pk = project_id(project)
     for level in Level:
-        buckets: dict[datetime, metric_rollups.Tallies] = defaultdict(metric_rollups.Tallies)
+        buckets: dict[datetime, MetricTallies] = defaultdict(MetricTallies)
         for one in sorted(measured, key=lambda one: one.at):
             buckets[starting(level, one.at)].follow(one.of, one.series, one.tally)
         table: Any = TABLES[Kind.POINTS, level]

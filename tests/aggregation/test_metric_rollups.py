@@ -13,7 +13,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from aggregation import definitions, marks, metric_rollups
+from aggregation import definitions, marks, metric_rollups, tallies
 from aggregation.models import DirtyMark, Kind, Level, MetricDay, MetricHour, MetricMonth
 from aggregation.quantiles import ACCURACY, Quantiles, unpacked
 from ingest import erasing
@@ -283,7 +283,7 @@ def test_a_counter_grows_between_hours_and_days(project: Project) -> None:
 
 @transactional
 def test_too_many_series_are_added_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metric_rollups, "MOST_SERIES", 2)
+    monkeypatch.setattr(tallies, "MOST_SERIES", 2)
     for n, node in enumerate("aaabbcd"):
         store(
             project,
@@ -307,7 +307,8 @@ def test_too_many_series_are_added_up(project: Project, monkeypatch: pytest.Monk
 def test_series_added_up_while_an_hour_is_read_keep_its_totals(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, few in (("SLICE_SAMPLES", 3), ("MOST_HELD", 2), ("MOST_SERIES", 2)):
+    monkeypatch.setattr(tallies, "MOST_SERIES", 2)
+    for name, few in (("SLICE_SAMPLES", 3), ("MOST_HELD", 2)):
         monkeypatch.setattr(metric_rollups, name, few)
     store(project, *(point(at(n), value=n, node=str(n % 7)) for n in range(50)))
     roll_up()
@@ -324,7 +325,7 @@ def test_series_added_up_while_an_hour_is_read_keep_its_totals(
 def test_the_rarest_of_too_many_names_are_counted_together(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metric_rollups, "MOST_NAMES", 2)
+    monkeypatch.setattr(tallies, "MOST_NAMES", 2)
     for n, name in enumerate("aaabbcd"):
         store(
             project,
@@ -367,7 +368,7 @@ def test_what_counters_grew_by_is_never_counted_twice(
     project: Project, measured: list[Any], most: int, at_once: int
 ) -> None:
     with rolling(), pytest.MonkeyPatch.context() as patched:
-        patched.setattr(metric_rollups, "MOST_SERIES", most)
+        patched.setattr(tallies, "MOST_SERIES", most)
         for name in ("SLICE_SAMPLES", "MOST_HELD"):
             patched.setattr(metric_rollups, name, at_once)
         store(project, *(counter(value, moment, node=node) for moment, node, value in measured))

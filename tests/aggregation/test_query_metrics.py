@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aggregation import metric_rollups
+from aggregation import tallies
 from aggregation.models import Policy
 from tests.aggregation.planting import (
     DAY,
@@ -227,7 +227,7 @@ def test_a_days_rarest_are_not_what_its_hours_leave_of_them(
     service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each hour has few series, and the day too many: y and x are counted together there."""
-    monkeypatch.setattr(metric_rollups, "MOST_SERIES", 2)
+    monkeypatch.setattr(tallies, "MOST_SERIES", 2)
     start = today(2)
     plant_points(
         project,
@@ -252,7 +252,7 @@ def test_a_days_rarest_are_not_what_its_hours_leave_of_them(
 def test_machines_rarest_are_told(
     service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metric_rollups, "MOST_SERIES", 1)
+    monkeypatch.setattr(tallies, "MOST_SERIES", 1)
     start = today(2)
     plant_points(project, *(Measured(start, [2.0] * n, f"n{n}") for n in (1, 2, 3)))
     answer = answered(service, project, "metrics", name="m", agg="sum", from_=start, to=start + DAY)
