@@ -33,7 +33,7 @@ LEASE_SECONDS = 60
 # Bounds of a claim: so many deliveries, and so many decoded bytes of theirs.
 MOST_DELIVERIES = 200
 MOST_BYTES = 4 * 1024**2
-_EXPIRED_AT_ONCE = 1_000
+EXPIRED_AT_ONCE = 1_000
 
 State = Delivery.State
 Signal = Delivery.Signal
@@ -222,8 +222,8 @@ def _settle(claimed: Claim, change: LiteralString, which: LiteralString, answer:
     )
 
 
-def expire(destination: int, signal: str) -> bool:
-    """Give up what has waited for too long, some at once; whether there may be more."""
+def expire(destination: int, signal: str) -> int:
+    """Give up what has waited for too long, `EXPIRED_AT_ONCE` at the most; how many."""
     expired = execute(
         """
         UPDATE ingest_delivery SET state = 'expired', settled_at = now() FROM (
@@ -235,11 +235,11 @@ def expire(destination: int, signal: str) -> bool:
         ) AS late
         WHERE ingest_delivery.day = late.day AND ingest_delivery.id = late.id
         """,
-        [destination, signal, settings.FORWARD_HOURS, _EXPIRED_AT_ONCE],
+        [destination, signal, settings.FORWARD_HOURS, EXPIRED_AT_ONCE],
     ).rowcount
     if expired:
         logger.error("%d deliveries to destination %d have expired", expired, destination)
-    return expired == _EXPIRED_AT_ONCE
+    return expired
 
 
 # --- Replay ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from django.db import transaction
@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from ingest.attempts import FORGIVEN
 from ingest.forwarding import deliveries, destinations
 from ingest.forwarding.answers import Answer, Outcome, unanswered
-from ingest.forwarding.deliveries import Claim, Signal
+from ingest.forwarding.deliveries import EXPIRED_AT_ONCE, Claim, Signal
 from ingest.forwarding.destinations import Queue
 from ingest.forwarding.reading import Found, read
 from ingest.forwarding.rendering.encoding import encode
@@ -59,13 +59,19 @@ def forward(seconds: float, paused: Callable[[], bool]) -> bool:
     Once `paused()` says so no further request is made, and nothing is left to be done now.
     """
     deadline = time.monotonic() + seconds
+    _count_from_zero()
     for queue in destinations.queues():
-        while expired := deliveries.expire(*queue.key):
-            instruments.deliveries(queue.signal, "expired").inc(expired)
-            if time.monotonic() > deadline:
-                break
+        _expire(queue, deadline)
     with ThreadPoolExecutor(MOST_UNDER_WAY, "forward") as threads:
         return _Run(threads, deadline).go(paused)
+
+
+def _expire(queue: Queue, deadline: float) -> None:
+    """Give up what has waited for too long: all of it, if there is time."""
+    expired = EXPIRED_AT_ONCE
+    while expired == EXPIRED_AT_ONCE and time.monotonic() < deadline:
+        expired = deliveries.expire(*queue.key)
+        instruments.deliveries(queue.signal, "expired").inc(expired)
 
 
 class _Run:
@@ -199,6 +205,18 @@ def _settle(queue: Queue, claim: Claim, answer: Answer) -> str:
     deliveries.dead(claim, answer)
     logger.error("%d deliveries are dead: %s", len(claim), answer.words)
     return "dead"
+
+
+@cache
+def _count_from_zero() -> None:
+    """Have every count told before anything is counted: a rate would not see the first one."""
+    for signal in Signal.values:
+        for outcome in ("delivered", "dead", "expired", "retried", "split"):
+            instruments.deliveries(signal, outcome)
+        for outcome in ("taken", "rejected"):
+            instruments.forwarded_items(signal, outcome)
+        for known in Outcome:
+            instruments.forward_seconds(signal, known.value)
 
 
 def _count(signal: str, claim: Claim, outcome: str, answer: Answer) -> None:

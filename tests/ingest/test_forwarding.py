@@ -17,6 +17,7 @@ from tests.collector.server import Collector
 from tests.harness import Project, Service, wait_for
 from tests.ingest.sending import accepted, batch, event, send, settled
 from tests.privacy.asking import ask
+from tests.telemetry_site.scraping import scrape
 
 FORWARDING_SECONDS = 30.0
 TIMEOUT_MS = 3000
@@ -364,3 +365,26 @@ def test_project_with_a_collector_of_its_own_sends_nothing_to_the_instances(
     assert not collector.received
     assert json.loads(json.dumps(destination(service)))["failures"] == 0
     sql(service, "DELETE FROM ingest_delivery WHERE batch_id = %s", batch_id)
+
+
+# --- what is counted ---
+
+
+def test_what_becomes_of_deliveries_is_counted(
+    service: Service, project: Project, collector: Collector
+) -> None:
+    before = scrape(service)
+    collector.then(accept_partly(1, "one was too old"), refuse(401, "who are you?"))
+    for state in ("delivered", "dead", "delivered"):
+        wait_until(service, stored(service, project, *unique(3)), state)
+
+    def grown(sample: str, **labels: str) -> float:
+        return scrape(service).value(sample, **labels) - before.value(sample, **labels)
+
+    name = "telemetry_deliveries_total"
+    wait_for(lambda: grown(name, outcome="delivered") == 2, FORWARDING_SECONDS, "the counts")
+    assert (grown(name, outcome="dead"), grown(name, signal="metrics")) == (1, 0)
+    items = "telemetry_forwarded_items_total"
+    assert (grown(items, outcome="taken"), grown(items, outcome="rejected")) == (5, 1)
+    assert grown("telemetry_forward_seconds_count", outcome="delivered") == 2
+    assert grown("telemetry_forward_seconds_count", outcome="refused") == 1

@@ -12,7 +12,7 @@ from django.utils import timezone
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 from ingest import partitions
-from ingest.models import ApiKey, Block
+from ingest.models import ApiKey, Block, Delivery
 from ingest.models import Project as Row
 from ingest.records import StoredRecord
 from privacy.models import DeletionRequest
@@ -23,11 +23,13 @@ from telemetry_site.monitoring.table import METRICS
 from telemetry_site.queues import tell_of_pauses
 from tests.harness import Project, Service, wait_for
 from tests.ingest.otlp import JSON, log, logs, metrics, written
+from tests.ingest.outbox import NOWHERE, backing_off, deliver, own_destination
 from tests.ingest.sending import accepted, batch, event, moment, send, settled
 from tests.ingest.waiting import plant, record, storing
 from tests.telemetry_site.scraping import Reading, ask, read, scrape
 
 SEEN_SECONDS = 30.0
+OLDEST_DELIVERY = "telemetry_deliveries_oldest_seconds"
 
 
 class Change:
@@ -317,6 +319,40 @@ def test_the_backlog_and_its_age_are_told(project: Project) -> None:
     assert told["telemetry_waiting_batches"] >= 2
     assert told["telemetry_waiting_oldest_seconds"] >= 3600
     assert told["telemetry_dead_batches"] >= 1
+
+
+def test_the_outbox_and_its_lag_are_told(project: Project) -> None:
+    from telemetry_site.monitoring import figures
+
+    with storing():
+        before = {name: value for name, _, value in figures._outbox()}
+        destination = backing_off(project)
+        deliver(destination, "waiting", waiting_since=timezone.now() - timedelta(hours=2))
+        for state in ("waiting", "dead", "expired", "delivered"):
+            deliver(destination, state)
+        told = {name: value - before[name] for name, _, value in figures._outbox()}
+        oldest = {name: value for name, _, value in figures._outbox()}[OLDEST_DELIVERY]
+    assert oldest >= 7200
+    del told[OLDEST_DELIVERY]
+    assert told == {
+        "telemetry_deliveries_waiting": 2,
+        "telemetry_deliveries_undelivered": 2,
+        "telemetry_destinations_failing": 1,
+    }
+
+
+def test_what_waits_for_a_collector_nobody_can_reach_is_counted_as_retried(
+    service: Service, project: Project, change: Change
+) -> None:
+    """By the worker, of whom the instance has none."""
+    destination = own_destination(project, NOWHERE)
+    settled(service, project, accepted(send(service, project, batch())))
+    change.becomes(1, "telemetry_deliveries_total", signal="logs", outcome="retried")
+    assert change.of("telemetry_deliveries_total") == 1
+    assert change.of("telemetry_forward_seconds_count", signal="logs", outcome="retry") == 1
+    assert change.of("telemetry_forwarded_items_total") == 0
+    destination.delete()
+    Delivery.objects.filter(destination_id=destination.pk).delete()
 
 
 def test_nothing_is_counted_without_a_bound(
