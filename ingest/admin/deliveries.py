@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 
@@ -24,11 +25,13 @@ from ingest.admin.lists import (
 )
 from ingest.admin.resolving import ResolvingPage, of_project
 from ingest.forwarding import deliveries
-from ingest.forwarding.selections import DeliverySelection
+from ingest.forwarding.selections import STATES, DeliverySelection
 from ingest.models import Delivery, Resolution
 from ingest.selections import Looked
 from telemetry_site.pages import perform
 
+# Of an answer the list shows so much.
+CHARACTERS_SHOWN = 100
 _REPLAY = "ingest.replay_delivery"
 _State = Delivery.State
 _LABELS = {
@@ -44,7 +47,7 @@ class StateFilter(Asked):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [(state.value, state.value) for state in _State]
+        return [(state, "dead or expired" if state == "undelivered" else state) for state in STATES]
 
 
 class SignalFilter(Asked):
@@ -85,7 +88,7 @@ class DeliveriesPage(ResolvingPage[DeliverySelection]):
         return DeliverySelection.parse(given)
 
     def words(self, selection: DeliverySelection) -> str:
-        state = selection.state or "dead and expired"
+        state = "dead and expired" if selection.state in ("", "undelivered") else selection.state
         words = f"all {state} deliveries{of_project(selection.project)}"
         if selection.signal:
             words += f" of {selection.signal}"
@@ -107,12 +110,14 @@ class DeliveriesPage(ResolvingPage[DeliverySelection]):
         return delivery.state
 
     @admin.display(description="last answer")
-    def answered(self, delivery: Delivery) -> str:
-        return _answer(delivery) or NOTHING
+    def answered(self, delivery: Delivery) -> SafeString:
+        answer = _answer(delivery)
+        cut = answer if len(answer) <= CHARACTERS_SHOWN else f"{answer[:CHARACTERS_SHOWN]}…"
+        return format_html('<p class="answer" title="{}">{}</p>', answer, cut or NOTHING)
 
     @admin.display(description="settled after")
-    def took(self, delivery: Delivery) -> str:
-        return _took(delivery)
+    def took(self, delivery: Delivery) -> SafeString:
+        return format_html('<span class="moment">{}</span>', _took(delivery))
 
     @admin.display(description="batch id")
     def named(self, delivery: Delivery) -> SafeString:
@@ -241,5 +246,5 @@ def _span(delivery: Delivery) -> str:
     """From the first to the last moment; it isn't kept of what was delivered."""
     if not delivery.moments:
         return NOTHING
-    first, last = min(delivery.moments), max(delivery.moments)
-    return f"{first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
+    ends = [f"{moment:%Y-%m-%d %H:%M:%S}" for moment in (delivery.moments[0], delivery.moments[-1])]
+    return f"{' to '.join(dict.fromkeys(ends))} UTC"

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import admin
@@ -76,7 +75,7 @@ def _line(row: Destination, found: Backlog, now: datetime) -> dict[str, Any]:
         "waiting": _counted(found.waiting),
         "lag": duration(now - found.oldest) if found.oldest else "",
         "undelivered": _counted(found.undelivered),
-        "address": _deliveries(row),
+        "deliveries": _deliveries(row),
         "said": _said(row),
     }
 
@@ -98,7 +97,7 @@ def _state(row: Destination, endpoint: str, now: datetime) -> _State:
     if row.failures:
         return _failing(row, now)
     if row.last_status is not None and row.last_status >= 300:
-        return _State("refuses", "danger", "It answers, and took not what it was sent last.")
+        return _State("refuses", "danger", "It answers, and refused what it was sent last.")
     return _State("delivering", "success")
 
 
@@ -112,9 +111,9 @@ def _failing(row: Destination, now: datetime) -> _State:
 
 
 def _deliveries(row: Destination) -> str:
-    """The list of its project's deliveries, or of all."""
-    asked = {"project": row.project_id} if row.project_id else {}
-    return f"{reverse('admin:ingest_delivery_changelist')}?{urlencode(asked)}"
+    """The list of its project's deliveries, or of all; what else is asked follows."""
+    of_project = f"project={row.project_id}&" if row.project_id else ""
+    return f"{reverse('admin:ingest_delivery_changelist')}?{of_project}"
 
 
 def _counted(number: int) -> str:

@@ -10,7 +10,11 @@ from django.db.models import Q, QuerySet
 from ingest.models import BatchClaim, Delivery, Project
 from ingest.selections import MOST_DIGITS, Looked, look
 
-_State = Delivery.State
+# What may be asked of the state, and which it means.
+STATES = {
+    **{state.value: (state,) for state in Delivery.State},
+    "undelivered": Delivery.UNDELIVERED,
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class DeliverySelection:
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> "DeliverySelection":
         """From an address or a form; raises ValueError where a value is none of its field's."""
-        if given.get("state", "") not in ("", *_State.values):
+        if given.get("state", "") not in ("", *STATES):
             raise ValueError("state")
         if given.get("signal", "") not in ("", *Delivery.Signal.values):
             raise ValueError("signal")
@@ -44,7 +48,7 @@ class DeliverySelection:
     def look(self) -> Looked:
         """The deliveries that match, latest first."""
         rows = self._rows()
-        if self.state in Delivery.UNDELIVERED:
+        if self.state in ("undelivered", *Delivery.UNDELIVERED):
             # Index ingest_delivery_dead.
             rows = rows.filter(state__in=Delivery.UNDELIVERED)
         return look(rows, ("day", "id"), self._asked)
@@ -88,5 +92,6 @@ class DeliverySelection:
     @property
     def _asked(self) -> Q:
         """Everything asked but the day."""
-        asked = {name: getattr(self, name) for name in ("state", "project", "signal")}
+        states = STATES.get(self.state)
+        asked = {"state__in": states, "project": self.project, "signal": self.signal}
         return Q(**{name: value for name, value in asked.items() if value})

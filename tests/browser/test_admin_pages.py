@@ -19,6 +19,8 @@ EMPTY = {
     "Ledger": "No batch",
     "Dead set": "No batch is dead",
     "Rejected events": "No event",
+    "Deliveries": "Nothing was forwarded yet",
+    "Destinations": "Nothing is forwarded",
     "Violations": "Nobody was refused",
     "Blocks": "Nobody is blocked",
     "Persons": "There is no project yet",

@@ -1,5 +1,6 @@
 """The page of the deliveries: found in bounded looks, told of in full, replayed."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -27,8 +28,9 @@ REPLAYING_SECONDS = 30
 
 
 @pytest.fixture
-def destination(service: Service, project: Project) -> Destination:
-    return backing_off(project)
+def destination(service: Service, project: Project) -> Iterator[Destination]:
+    yield backing_off(project)
+    Delivery.objects.filter(project_id=project_id(project)).delete()
 
 
 def listed(query: str = "", role: str = "viewer") -> str:
@@ -63,6 +65,7 @@ def test_each_filter_shows_what_it_asks_for_and_hides_the_rest(destination: Dest
         "state=delivered": {"delivered", "metrics"},
         "state=dead": {"dead", "old"},
         "state=expired": {"expired"},
+        "state=undelivered": {"dead", "expired", "old"},
         "signal=metrics": {"metrics"},
         "signal=logs&state=delivered": {"delivered"},
         f"day={today - timedelta(days=1)}": {"old"},
