@@ -264,7 +264,7 @@ OPERATORS = (
     ),
     Store(
         "ingest.Resolution",
-        "Decisions about many dead batches at once.",
+        "Decisions about many dead batches, or deliveries, at once.",
         "id action matching started_at finished_at cancelled error total done day batch last_day "
         "last_batch",
         {"started_by": "the account"},
