@@ -4,6 +4,7 @@ from typing import Any
 
 from django.test import Client
 from google.protobuf.json_format import Parse
+from google.rpc import error_details_pb2  # noqa: F401 in JSON a status may hold these
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
