@@ -12,7 +12,7 @@ from django.utils import timezone
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 from ingest import partitions
-from ingest.models import ApiKey, Block, Delivery
+from ingest.models import ApiKey, Batch, Block, Delivery
 from ingest.models import Project as Row
 from ingest.records import StoredRecord
 from privacy.models import DeletionRequest
@@ -311,6 +311,8 @@ def test_the_backlog_and_its_age_are_told(project: Project) -> None:
     """Of batches that no worker sees, for they are in a transaction of this test's own."""
     from telemetry_site.monitoring import figures
 
+    # What arrived first is the oldest, whatever it says of itself.
+    wait_for(lambda: not Batch.objects.filter(state="received").exists(), 30, "an empty ledger")
     with storing():
         plant(project, [record()], received_at=timezone.now() - timedelta(hours=1))
         plant(project, [record()])
