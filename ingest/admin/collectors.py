@@ -44,6 +44,11 @@ class ForwardingForm(BaseForm):
         # What is kept now; what is in `otlp_headers` is changed once the form is valid.
         self._kept = self.instance.otlp_headers
         self._was_at = self.instance.otlp_endpoint
+        endpoint = self.fields["otlp_endpoint"]
+        endpoint.help_text = (
+            f"{endpoint.help_text}. It must be on the internet: what is in this network can be the "
+            "instance's alone."
+        )
         self.fields["collector_headers"].help_text = (
             "What the collector wants to know you by, a header a line: Authorization: Bearer … "
             f"Encrypted, and never shown again. {self._told()}"
