@@ -160,7 +160,8 @@ def _rollups() -> Finding:
 def _forwarding() -> Finding:
     """Whether what is forwarded arrives in time."""
     late = timezone.now() - FORWARDING_LATE
-    waiting = [queue for queue in destinations.queues() if queue.oldest < late]
+    # What goes nowhere any more isn't waited for: it expires.
+    waiting = [queue for queue in destinations.queues() if queue.endpoint and queue.oldest < late]
     if not waiting:
         return Finding(True, "none is late")
     failing = {queue.destination for queue in waiting if queue.failures}

@@ -22,6 +22,8 @@ from tests.people import ROLES, logged_in
 KEYS = "/admin/ingest/apikey/"
 PROJECTS = "/admin/ingest/project/"
 OF_PRIVACY = {"scrubbing", "users_optional"}
+# What the project's form sends of itself.
+FORM = {"scrubbing": "hash", "otlp_encoding": "protobuf"}
 _KEY = re.compile(r"(?:ingest|secret)_[0-9a-f]{12}_[\w-]{43}")
 
 
@@ -252,7 +254,7 @@ def test_projects_rules_are_changed_and_its_limits_are_left_to_their_page(
 ) -> None:
     client, page = logged_in("admin"), f"{PROJECTS}{project_id(project)}/change/"
     assert 'name="rate_limits"' not in client.get(page).text
-    fields = {"name": "other name", "scrubbing": "hash", "origins": "https://a.example"}
+    fields = {**FORM, "name": "other name", "origins": "https://a.example"}
     assert client.post(page, fields).status_code == 302
     row = Row.objects.get(slug=project.project)
     assert (row.name, row.scrubbing, row.origins) == ("other name", "hash", ["https://a.example"])
@@ -278,7 +280,7 @@ def test_settings_of_privacy_are_changed_by_who_may_change_the_rules(
     }  # fmt: skip
     assert sorted(shown_fields & new.keys()) == changed
     before = Row.objects.values(*new).get(slug=project.project)
-    fields = {**new, "keyless_browsers": "on", "origins": "https://a.example"}
+    fields = {**FORM, **new, "keyless_browsers": "on", "origins": "https://a.example"}
     assert client.post(page, fields).status_code == 302
     after = Row.objects.values(*new).get(slug=project.project)
     assert after == before | {name: new[name] for name in changed}
@@ -293,7 +295,7 @@ def test_a_viewer_changes_nothing_and_what_stays_is_not_on_record(
     page = f"{PROJECTS}{project_id(project)}/change/"
     assert logged_in("viewer").post(page, {"name": "n", "scrubbing": "drop"}).status_code == 403
     row = Row.objects.get(slug=project.project)
-    as_it_is = {"name": row.name, "scrubbing": row.scrubbing}
+    as_it_is = {**FORM, "name": row.name, "scrubbing": row.scrubbing}
     assert logged_in("admin").post(page, as_it_is).status_code == 302
     assert not AuditEntry.objects.filter(action="project.changed", object=row.slug).exists()
 
@@ -341,7 +343,7 @@ def test_overlap_of_signing_secrets_is_left_alone_by_the_projects_form(
 ) -> None:
     client, page = logged_in("admin"), f"{PROJECTS}{project_id(project)}/change/"
     shown(sign_anew(client, project))
-    fields = {"name": "n", "scrubbing": "hash", "signing_overlap_until_0": "2000-01-01"}
+    fields = {**FORM, "name": "n", "signing_overlap_until_0": "2000-01-01"}
     assert client.post(page, fields).status_code == 302
     assert len(Row.objects.get(slug=project.project).signing_secrets) == 2
 

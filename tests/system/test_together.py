@@ -134,9 +134,10 @@ def test_each_worker_has_a_name_of_its_own(pair: Pair) -> None:
         with redis.Redis.from_url(pair.redis.url) as client:
             return [name.decode() for name in client.hkeys("telemetry:workers")]
 
-    wait_for(lambda: len(names()) == 8, WORK_SECONDS, "eight workers to tell what they do")
+    wait_for(lambda: len(names()) == 10, WORK_SECONDS, "ten workers to tell what they do")
     assert sorted(name.partition("-")[0] for name in names()) == [
-        "default", "default", "ingest", "ingest", "privacy", "privacy", "rollup", "rollup",
+        "default", "default", "forward", "forward", "ingest", "ingest", "privacy", "privacy",
+        "rollup", "rollup",
     ]  # fmt: skip
 
 

@@ -295,7 +295,8 @@ def test_a_revoked_task_is_counted_as_such(change: Change) -> None:
 
 
 def test_the_checks_are_those_of_readyz_and_become_ok(service: Service, project: Project) -> None:
-    # Other tests let erasures fail, and are through with them.
+    # Other tests let erasures fail and deliveries wait, and are through with them.
+    Delivery.objects.filter(state="waiting").delete()
     DeletionRequest.objects.failed().delete()
     DeletionRequest.objects.overdue().delete()
     accepted(send(service, project, batch()))
