@@ -2,8 +2,10 @@
 
 import json
 import math
+import resource
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,10 @@ from hypothesis import strategies as some
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
-from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric, NumberDataPoint
 
 from ingest.formats.otlp import frames
-from ingest.formats.otlp.attributes import OURS
+from ingest.formats.otlp.attributes import MOST_KEPT, OURS
 from ingest.formats.otlp.metrics import decode
 from ingest.records import DecodedBatch, Envelope, Limits, MalformedBatch, Point, Rejection
 from tests.ingest.otlp import JSON, PROTOBUF, TIME, attributes, metrics, written
@@ -403,6 +405,26 @@ def test_buckets_and_tags_together_are_bounded() -> None:
     assert refused(wide).code == "event_too_large"
 
 
+def test_empty_buckets_take_no_room() -> None:
+    sparse = exponential(0, positive={"bucket_counts": [1, *[0] * 4000, 1]})
+    assert only(sparse).weights == [1, 1]
+
+
+def test_quantiles_are_bounded() -> None:
+    assert refused(summary({n / 2048: 1.0 for n in range(2049)})).code == "event_too_large"
+
+
+def test_a_request_has_so_many_buckets_in_all_whatever_becomes_of_them() -> None:
+    """It takes long to see that they don't add up."""
+    points = [at(positive={"bucket_counts": [1] * 2000}, count=1)] * 350
+    data = {"data_points": points, "aggregation_temporality": DELTA}
+    batches = decoded(metrics(*[Metric(name="m", exponential_histogram=data)] * 3))
+    codes = [rejection.code for batch in batches for rejection in batch.rejections]
+    assert len(codes) == 1050
+    assert codes.count("invalid_value") == MOST_KEPT // (16 * 2000)
+    assert codes[-1] == "too_complex"
+
+
 @pytest.mark.parametrize("offset", [-(2**31), 2**31 - 1])
 @pytest.mark.parametrize("scale", [-10, 20])
 def test_buckets_beyond_all_floats_are_the_last_ones(offset: int, scale: int) -> None:
@@ -442,6 +464,24 @@ def test_a_metric_of_a_megabyte_is_read_and_none_larger() -> None:
     (batch,) = decoded(metrics(Metric(name="m", gauge={"data_points": several * 2})))
     (rejection,) = batch.rejections
     assert rejection.code == "event_too_large"
+
+
+def test_nothing_is_held_of_a_metric_that_was_read() -> None:
+    """Parsed, these are forty times as large."""
+    point = NumberDataPoint(time_unix_nano=TIME, as_int=1, exemplars=[Exemplar()] * 500_000)
+    whole = metrics(*[Metric(name="m", gauge={"data_points": [point]})] * 8)
+    body = whole.SerializeToString()
+    del point, whole
+    before = resident()
+    batches = decode(body, PROTOBUF, Envelope())
+    assert len(next(batches).records) == 8
+    assert resident() - before < 150 * 1024**2
+
+
+def resident() -> int:
+    """Bytes of this process' memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def test_a_large_request_is_several_batches() -> None:

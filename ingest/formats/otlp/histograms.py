@@ -133,9 +133,11 @@ def _representatives(bounds: Sequence[float]) -> Iterator[float]:
 def _sizes(
     buckets: ExponentialHistogramDataPoint.Buckets, scale: int
 ) -> Iterator[tuple[float, int]]:
-    """What stands for each bucket of one sign, and how many it has."""
+    """What stands for each bucket of one sign that isn't empty, and how many it has."""
     width = 2.0**-scale
     for index, count in enumerate(buckets.bucket_counts, buckets.offset):
+        if not count:
+            continue
         exponent = (index + 0.5) * width
         yield 2.0 ** min(max(exponent, _SMALLEST), _LARGEST), count
 

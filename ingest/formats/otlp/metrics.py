@@ -79,8 +79,8 @@ class _Series:
     cumulative: bool
 
 
-# A metric's point, and so much of the body; or why one isn't taken.
-_Item = tuple[_Series | InvalidRecord, Any, int]
+# What a data point becomes, and so much of the body. Its place is that in a batch later.
+_Item = tuple[Point | Rejection, int]
 
 
 def decode(body: bytes, encoding: str, envelope: Envelope) -> Iterator[DecodedBatch]:
@@ -99,7 +99,7 @@ def decode(body: bytes, encoding: str, envelope: Envelope) -> Iterator[DecodedBa
                 )
     left = iter(found)
     while several := list(islice(left, envelope.limits.batch_events)):
-        yield reader.batch(several)
+        yield _batch(several)
 
 
 class _Reader:
@@ -113,7 +113,11 @@ class _Reader:
         self._values = Values(envelope.limits)
 
     def items(self, group: Group) -> Iterator[_Item]:
-        """The points of a group. A metric that can't be read is one item."""
+        """The points of a group. A metric that can't be read is one item.
+
+        Nothing of a metric is held once its points are read: parsed it may be forty times as large
+        as it was written.
+        """
         try:
             whole: Source | InvalidRecord = source(group, self._encoding, self._values)
         except InvalidRecord as reason:
@@ -122,11 +126,11 @@ class _Reader:
             try:
                 metric = message(Metric, item, self._encoding, self._long)
             except InvalidRecord as reason:
-                yield reason, None, len(item)
+                yield _rejected(reason), len(item)
                 continue
             series, points = self._series(whole, metric), _points(metric)
             for point in points:
-                yield series, point, len(item) // len(points)
+                yield self._read(series, point), len(item) // len(points)
 
     def _series(self, whole: Source | InvalidRecord, metric: Metric) -> _Series | InvalidRecord:
         if isinstance(whole, InvalidRecord):
@@ -142,21 +146,16 @@ class _Reader:
             return reason
         return _Series(whole, metric, name, kind, cumulative)
 
-    def batch(self, items: list[_Item]) -> DecodedBatch:
-        """The points of some items, and why each other one is refused."""
-        points: list[Point] = []
-        rejections: list[Rejection] = []
-        for index, (series, sent, _) in enumerate(items):
-            try:
-                if isinstance(series, InvalidRecord):
-                    raise series.with_traceback(None)
-                points.append(self._point(index, series, sent))
-            except InvalidRecord as reason:
-                rejections.append(Rejection(index, reason.code, reason.message, reason.field))
-        sent, kept = sum(size for _, _, size in items), sum(map(_kept, points))
-        return DecodedBatch(points, rejections, named_by_content=True, body_bytes=max(sent, kept))
+    def _read(self, series: _Series | InvalidRecord, sent: Any) -> Point | Rejection:
+        """What a data point becomes."""
+        try:
+            if isinstance(series, InvalidRecord):
+                raise series.with_traceback(None)
+            return self._point(series, sent)
+        except InvalidRecord as reason:
+            return _rejected(reason)
 
-    def _point(self, index: int, series: _Series, sent: Any) -> Point:
+    def _point(self, series: _Series, sent: Any) -> Point:
         if sent.flags & DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK:
             raise InvalidRecord("no_value", "The data point says that nothing was recorded")
         whole, limits = series.whole, self._limits
@@ -164,7 +163,7 @@ class _Reader:
         user_id = self._values.taken(USERS, own) or whole.user_id or self._envelope.user_id
         own.pop(SESSION, None)
         point = Point(
-            index,
+            0,
             0,
             _moment(sent.time_unix_nano),
             series.name,
@@ -174,14 +173,24 @@ class _Reader:
             self._tags(own, whole),
             series.cumulative,
         )
+        self._check_buckets(series, sent)
         _measure(point, series, sent)
         size = _kept(point)
         if size > limits.event_bytes:
             raise InvalidRecord(
                 "event_too_large", f"A data point is larger than {limits.event_bytes} bytes"
             )
-        self._values.keep(size)
+        self._values.keep(len(point.tags))
         return point
+
+    def _check_buckets(self, series: _Series, sent: Any) -> None:
+        """Before any is worked out: that takes microseconds, and one may be a byte of the body."""
+        count, most = _buckets(series.metric, sent), self._limits.event_bytes // _SAMPLE_BYTES
+        if count > most:
+            raise InvalidRecord(
+                "event_too_large", f"A data point may have at most {most} buckets or quantiles"
+            )
+        self._values.keep(_SAMPLE_BYTES * count)
 
     def _tags(self, own: dict[str, Any], whole: Source) -> bytes:
         if len(own) > MOST_TAGS:
@@ -199,6 +208,24 @@ class _Reader:
         if _ESCAPED_NUL in text:
             check_values(tags, self._limits)
         return text
+
+
+def _rejected(reason: InvalidRecord) -> Rejection:
+    return Rejection(0, reason.code, reason.message, reason.field)
+
+
+def _batch(items: list[_Item]) -> DecodedBatch:
+    """The points of some items, and why each other one is refused."""
+    points: list[Point] = []
+    rejections: list[Rejection] = []
+    for index, (found, _) in enumerate(items):
+        if isinstance(found, Point):
+            found.position = index
+            points.append(found)
+        else:
+            rejections.append(msgspec.structs.replace(found, index=index))
+    sent, kept = sum(size for _, size in items), sum(map(_kept, points))
+    return DecodedBatch(points, rejections, named_by_content=True, body_bytes=max(sent, kept))
 
 
 def _kept(point: Point) -> int:
@@ -239,6 +266,18 @@ def _kind(metric: Metric) -> tuple[str, bool]:
 def _node(whole: Source, limits: Limits) -> str | None:
     found = (fields.identifier(whole.attributes.get(name), name, limits) for name in NODES)
     return next(filter(None, found), None)
+
+
+def _buckets(metric: Metric, sent: Any) -> int:
+    """How many of a data point aren't empty; of a summary all of its quantiles."""
+    form = metric.WhichOneof("data")
+    if form == "exponential_histogram":
+        return sum(map(bool, sent.negative.bucket_counts)) + sum(
+            map(bool, sent.positive.bucket_counts)
+        )
+    if form == "histogram":
+        return sum(map(bool, sent.bucket_counts))
+    return len(sent.quantile_values) if form == "summary" else 0
 
 
 def _measure(point: Point, series: _Series, sent: Any) -> None:
