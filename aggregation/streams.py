@@ -32,6 +32,9 @@ from aggregation.sums import total
 MOST_POINTS = 250_000
 # What is longer ago isn't looked for. Storing marks one hour more for its sake.
 _BEFORE = timedelta(hours=1)
+# What a sender says at once has times so far apart: a collector looks at one thing of a host after
+# the other. What begins so soon after its sender was heard for the first time is taken as old.
+_AT_ONCE = timedelta(seconds=5)
 # More than the logarithm of any float's inverse.
 _BEYOND = 800.0
 
@@ -130,7 +133,8 @@ def _growth(points: list[_Point], since: datetime) -> Growth:
     """What a stream grew by to the last of its moments."""
     last = _at(points[-1].occurred_at, points)
     first = points[0]
-    if first.here and (first.started_at >= since or first.heard_at < first.occurred_at):
+    was_heard = first.occurred_at - first.heard_at > _AT_ONCE
+    if first.here and (first.started_at >= since or was_heard):
         before = last.zero
     else:
         before = _at(first.occurred_at, points)

@@ -150,6 +150,20 @@ def test_what_a_sender_that_was_heard_counts_for_the_first_time_is_new(project: 
 
 
 @transactional
+def test_what_a_sender_says_at_once_is_heard_at_once(project: Project) -> None:
+    """Collectors that look at a host say one start, its boot, and for each thing its own time."""
+    for minute in (120, 121):
+        store(
+            project,
+            counter(1000 + minute, minute, since=-300, name="cpu", node="one"),
+            counter(2000 + minute, minute + 0.001, since=-300, name="disk", node="one"),
+            counter(3000 + minute, minute + 0.05, since=-300, name="net", node="one"),
+        )
+    roll_up()
+    assert sums(project) == [1, 1, 1]
+
+
+@transactional
 def test_what_came_at_one_moment_is_added_up_and_not_what_came_twice(project: Project) -> None:
     """As where tags that told some apart were scrubbed."""
     for minute, grown in ((10, 0), (20, 1), (70, 4)):
