@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -181,6 +181,8 @@ def settle(queue: Queue, claim: Claim, answer: Answer) -> bool:
 
     Whether its deliveries may be sent again at once.
     """
+    # No more than were sent: a collector may say any number, and a column doesn't hold each.
+    answer = replace(answer, rejected=min(answer.rejected, claim.items))
     with transaction.atomic():
         outcome = _settle(queue, claim, answer)
         transaction.on_commit(partial(_count, queue.signal, claim, outcome, answer))
@@ -221,6 +223,6 @@ def _count_from_zero() -> None:
 
 def _count(signal: str, claim: Claim, outcome: str, answer: Answer) -> None:
     instruments.deliveries(signal, outcome).inc(len(claim))
-    if outcome == "delivered" and answer is not _NOTHING_LEFT:
-        instruments.forwarded_items(signal, "taken").inc(max(0, claim.items - answer.rejected))
+    if outcome == "delivered" and answer.status is not None:
+        instruments.forwarded_items(signal, "taken").inc(claim.items - answer.rejected)
         instruments.forwarded_items(signal, "rejected").inc(answer.rejected)

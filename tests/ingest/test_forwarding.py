@@ -253,6 +253,15 @@ def test_partial_success_is_written_down(
     assert destination(service)["last_error"] == "one was too old"
 
 
+def test_no_more_are_rejected_than_were_sent(
+    service: Service, project: Project, collector: Collector
+) -> None:
+    """A number that no column holds would end the loop, for all destinations, again and again."""
+    collector.then(accept_partly(2**62, "all the world's"))
+    found = wait_until(service, stored(service, project, *unique(3)), "delivered")
+    assert (found["rejected"], found["attempts"]) == (3, 1)
+
+
 def refuse_those_with(poison: str, status: int) -> Answer:
     """Refuses a request in which an event has this name."""
 
