@@ -308,6 +308,13 @@ def test_our_own_exports_say_what_has_no_form() -> None:
     assert only(own("meter", gauge(1))).kind == "gauge"
 
 
+def test_what_our_own_exports_say_holds_for_the_form_they_give_it_alone() -> None:
+    sent = own("summary", exponential(0, zero_count=1))
+    assert only(sent, resource=OWN).kind == "histogram"
+    sent = own("meter", added(3, CUMULATIVE, monotonic=False))
+    assert only(sent, resource=OWN).kind == "gauge"
+
+
 def test_summaries_of_our_own_exports_may_be_deltas() -> None:
     moment = summary({0: 1, 1: 2}, count=2, sum=3.0, start_time_unix_nano=TIME - 1000)
     assert only(moment, resource=OWN).cumulative is False

@@ -141,7 +141,8 @@ class _Reader:
             kind, cumulative = _kind(metric)
             if whole.is_ours:
                 told = self._values.mapping(metric.metadata).get(KIND)
-                kind = next((own for form, own in _OWN_KINDS if (form, own) == (kind, told)), kind)
+                sent = (metric.WhichOneof("data"), told)
+                kind = next((own for form, own in _OWN_KINDS if (form, own) == sent), kind)
         except InvalidRecord as reason:
             return reason
         return _Series(whole, metric, name, kind, cumulative)
