@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
+import psycopg
 from django.db import transaction
 from google.protobuf.message import Message
 
@@ -140,7 +141,7 @@ class _Run:
         answered, _ = wait(self._under_way, seconds, FIRST_COMPLETED)
         for future in answered:
             request = self._under_way.pop(future)
-            if settle(request.queue, request.claim, future.result()):
+            if _settled(request, future.result()):
                 self._gathers.pop(request.queue.key, None)
 
 
@@ -174,6 +175,19 @@ def _sent(signal: str, target: Target, body: bytes, content_type: str) -> Answer
     seconds = instruments.forward_seconds(signal, answer.outcome.value)
     seconds.observe(time.perf_counter() - begun)
     return answer
+
+
+def _settled(request: _Request, answer: Answer) -> bool:
+    """Settle one request. An answer that can't be written down is nobody else's trouble: it is as
+    good as a refusal."""
+    try:
+        return settle(request.queue, request.claim, answer)
+    except Exception as error:
+        if isinstance(error, FORGIVEN) and not isinstance(error, psycopg.DataError):
+            raise
+        logger.exception("an answer can't be settled")
+        words = f"The answer can't be written down: {type(error).__name__}"
+        return settle(request.queue, request.claim, Answer(Outcome.REFUSED, None, words, None))
 
 
 def settle(queue: Queue, claim: Claim, answer: Answer) -> bool:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
 from ingest import storage
-from ingest.forwarding import connections, deliveries, forwarder
+from ingest.forwarding import connections, deliveries, destinations, forwarder
 from ingest.forwarding.answers import Answer, Outcome, unanswered
 from ingest.forwarding.deliveries import MOST_BYTES, Claim, claim
 from ingest.forwarding.reading import read
@@ -340,6 +341,31 @@ def test_destination_that_hangs_holds_up_nobody_else(
         worker.join()
         assert [found.state for found in deliveries_of(other)] == ["delivered"] * 2
         Delivery.objects.filter(batch_id=hung).delete()
+
+
+def test_an_answer_that_cannot_be_written_down_is_nobody_elses_trouble(
+    service: Service, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "is_public", lambda _: True)
+    write_down = destinations.answered
+
+    def overflow(queue: destinations.Queue, answer: Answer) -> None:
+        if queue.is_own:
+            raise psycopg.errors.NumericValueOutOfRange
+        write_down(queue, answer)
+
+    monkeypatch.setattr(destinations, "answered", overflow)
+    other = Project(*_names_and_keys())
+    odd, good = (_stored(service, one) for one in (project, other))
+    with _forward_paused(), Collector() as talks, Collector() as takes, forwarding_to(takes.url):
+        own_destination(project, talks.url)
+        Destination.objects.filter(project=None).update(failures=0, retry_at=None)
+        write_for(project, [odd])
+        write_for(other, [good])
+        _forward()
+    (dead,), (delivered,) = deliveries_of(project), deliveries_of(other)
+    assert (dead.state, delivered.state) == ("dead", "delivered")
+    assert "NumericValueOutOfRange" in dead.error
 
 
 def _stored(service: Service, project: Project) -> UUID:
