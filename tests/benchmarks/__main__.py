@@ -59,7 +59,7 @@ class Scale:
     export_events: int = 1_000_000
     rollup_events: tuple[int, ...] = (500_000, 5_000_000)
     turn_seconds: float = 10
-    turns: int = 10
+    turns: int = 8
 
 
 QUICK = Scale(

@@ -42,6 +42,7 @@ MARK = """
     INSERT INTO aggregation_dirtymark (project_id, kind, level, bucket, erasing, marked_at)
     VALUES (%(project)s, 'events', 0, %(hour)s, false, '2000-01-01')
 """
+DIRTY = "SELECT FROM aggregation_dirtymark WHERE level = 0 LIMIT 1"
 BUILT = "SELECT seconds FROM aggregation_build WHERE project_id = %s AND level = 0"
 
 
@@ -69,7 +70,9 @@ def run(ours: Ours, rate: float, seconds: float, turns: int) -> Iterator[Turn]:
             _wait_idle(ours)
             paused = _answers(ours, rate, seconds, 2 * turn, lambda: None)
             connection.execute(RESUME)
-            time.sleep(_OBEY_SECONDS)
+            # What was sent while nothing was counted is counted now, once, and not meanwhile.
+            wait(lambda: connection.execute(DIRTY).fetchone() is None)
+            _wait_idle(ours)
             running = _answers(
                 ours, rate, seconds, 2 * turn + 1,
                 lambda: connection.execute(MARK, {"project": project, "hour": hour}),
