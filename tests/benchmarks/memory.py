@@ -56,6 +56,19 @@ class Watch:
             for (name, _), seen in self._seen.items()
         ]
 
+    def late(self, seconds: float) -> float:
+        """Megabytes by which a process was larger in the second half of the last `seconds` than it
+        had been in the first; of the one that grew most."""
+        end = time.monotonic() - self._begun
+        middle, start = end - seconds / 2, end - seconds
+        grown = [0.0]
+        for seen in self._seen.values():
+            before = [size for moment, size in seen if start <= moment < middle]
+            after = [size for moment, size in seen if moment >= middle]
+            if before and after:
+                grown.append(max(after) - max(before))
+        return max(grown)
+
 
 def slope(seen: list[tuple[float, float]]) -> float:
     """Megabytes a minute, by least squares."""

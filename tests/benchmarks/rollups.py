@@ -110,18 +110,20 @@ def _make(
         return row and row[0]
 
     growth = watch.until(lambda: built() is not None)
+    seconds = built()
+    assert seconds is not None
+    # Not of the time before a schedule had it made.
+    grown_late = watch.late(seconds)
     used = cpu.usage(parents) - before
     counted = connection.execute(
         "SELECT count FROM aggregation_eventhour WHERE project_id = %s AND dimension = ''",
         [project],
     ).fetchone()
     assert counted == (events,), counted
-    seconds = built()
-    assert seconds is not None
     return Made(
         events,
         used.total,
         seconds,
         max(one.largest - one.start for one in growth),
-        max(one.slope for one in growth) * seconds / 2 / 60,
+        grown_late,
     )
