@@ -57,6 +57,9 @@ class OtlpView(SenderView):
 
     rules = ("otlp.key",)
     items: str
+    # What answers, and which field of it counts what was rejected.
+    reply: type[ExportLogsServiceResponse | ExportMetricsServiceResponse]
+    rejected: str
 
     def take(self, request: HttpRequest, arrival: intake.Arrival) -> HttpResponse:
         check_is_not_ours(request)
@@ -85,7 +88,12 @@ class OtlpView(SenderView):
 
     def answer(self, outcome: _Outcome) -> Message:
         """What the exporter of an accepted request is told."""
-        raise NotImplementedError
+        answer = self.reply()
+        if outcome.rejections:
+            partly = answer.partial_success
+            setattr(partly, self.rejected, len(outcome.rejections))
+            partly.error_message = answers.reasons(outcome.rejections, self.items, outcome.received)
+        return answer
 
 
 def _accept(decoded: DecodedBatch, arrival: intake.Arrival) -> tuple[int, list[Rejection]]:
@@ -111,16 +119,9 @@ class LogsView(OtlpView):
 
     format = "otlp_logs"
     items = "log_records"
+    reply = ExportLogsServiceResponse
+    rejected = "rejected_log_records"
     operation = operations.LOGS
-
-    def answer(self, outcome: _Outcome) -> Message:
-        answer = ExportLogsServiceResponse()
-        if outcome.rejections:
-            answer.partial_success.rejected_log_records = len(outcome.rejections)
-            answer.partial_success.error_message = answers.reasons(
-                outcome.rejections, self.items, outcome.received
-            )
-        return answer
 
 
 class MetricsView(OtlpView):
@@ -128,16 +129,9 @@ class MetricsView(OtlpView):
 
     format = "otlp_metrics"
     items = "data_points"
+    reply = ExportMetricsServiceResponse
+    rejected = "rejected_data_points"
     operation = operations.METRICS
-
-    def answer(self, outcome: _Outcome) -> Message:
-        answer = ExportMetricsServiceResponse()
-        if outcome.rejections:
-            answer.partial_success.rejected_data_points = len(outcome.rejections)
-            answer.partial_success.error_message = answers.reasons(
-                outcome.rejections, self.items, outcome.received
-            )
-        return answer
 
 
 class TracesView(LimitedView):
