@@ -94,8 +94,9 @@ def killed_while_sending(service: Forwarding, times: int) -> Outcome:
             collector.then(answers.once(released, answers.accept))
             wait_for(lambda got=got: len(collector.received) > got, DELIVERY_SECONDS, "a request")
             with trial.fault(), trial.recovery():
-                kills.append(time.monotonic())
                 kill(*service.processes("forward"))
+                # Once it is done: until then something may have been sent.
+                kills.append(time.monotonic())
                 released.set()
                 since = time.monotonic()
                 trial.wait(lambda since=since: _heard_since(collector, since), "another worker")
