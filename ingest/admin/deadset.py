@@ -26,7 +26,6 @@ from ingest.admin.lists import (
     FormatFilter,
     ProjectFilter,
     moment,
-    short,
     size,
 )
 from ingest.admin.resolving import ResolvingPage, of_project
@@ -98,10 +97,6 @@ class DeadSetPage(ResolvingPage[Selection]):
     def at(self, batch: Batch) -> SafeString:
         return moment(batch.received_at)
 
-    @admin.display(description="project")
-    def in_project(self, batch: Batch) -> str:
-        return batch.project.slug
-
     @admin.display(description="dead events")
     def events(self, batch: Batch) -> str:
         return f"{batch.dead:,} of {batch.received:,}"
@@ -109,10 +104,6 @@ class DeadSetPage(ResolvingPage[Selection]):
     @admin.display(description="size")
     def sent(self, batch: Batch) -> str:
         return size(batch.body_bytes)
-
-    @admin.display(description="batch id")
-    def named(self, batch: Batch) -> SafeString:
-        return short(batch.batch_id)
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("ingest.replay_deadbatch")

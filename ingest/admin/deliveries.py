@@ -21,18 +21,18 @@ from ingest.admin.lists import (
     ProjectFilter,
     duration,
     moment,
-    short,
 )
 from ingest.admin.resolving import ResolvingPage, of_project
 from ingest.forwarding import deliveries
 from ingest.forwarding.selections import STATES, DeliverySelection
 from ingest.models import Delivery, Resolution
+from ingest.models.resolutions import permission
 from ingest.selections import Looked
 from telemetry_site.pages import perform
 
 # Of an answer the list shows so much.
 CHARACTERS_SHOWN = 100
-_REPLAY = "ingest.replay_delivery"
+_REPLAY = permission(Resolution.Action.FORWARD)
 _State = Delivery.State
 _LABELS = {
     _State.WAITING: "info",
@@ -101,10 +101,6 @@ class DeliveriesPage(ResolvingPage[DeliverySelection]):
     def at(self, delivery: Delivery) -> SafeString:
         return moment(delivery.waiting_since)
 
-    @admin.display(description="project")
-    def in_project(self, delivery: Delivery) -> str:
-        return delivery.project.slug
-
     @display(description="state", label=_LABELS)
     def in_state(self, delivery: Delivery) -> str:
         return delivery.state
@@ -118,10 +114,6 @@ class DeliveriesPage(ResolvingPage[DeliverySelection]):
     @admin.display(description="settled after")
     def took(self, delivery: Delivery) -> SafeString:
         return format_html('<span class="moment">{}</span>', _took(delivery))
-
-    @admin.display(description="batch id")
-    def named(self, delivery: Delivery) -> SafeString:
-        return short(delivery.batch_id)
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(_REPLAY)

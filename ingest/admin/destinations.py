@@ -13,12 +13,13 @@ from django.utils import timezone
 from ingest.admin.lists import duration
 from ingest.forwarding import backlog, destinations
 from ingest.forwarding.backlog import MOST_COUNTED, Backlog
-from ingest.models import Destination
+from ingest.models import Destination, Resolution
+from ingest.models.resolutions import permission
 from ingest.nudges import FORWARD, forward_nudger
 from telemetry_site.models import Pause
 from telemetry_site.pages import Action, Page, Refused
 
-_REPLAY = "ingest.replay_delivery"
+_REPLAY = permission(Resolution.Action.FORWARD)
 
 
 @admin.register(Destination)

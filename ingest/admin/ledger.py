@@ -23,7 +23,6 @@ from ingest.admin.lists import (
     duration,
     moment,
     outcomes,
-    short,
     size,
 )
 from ingest.models import Batch, BatchClaim, RejectedEvent
@@ -52,10 +51,6 @@ class LedgerPage(BoundedListPage):
     def at(self, batch: Batch) -> SafeString:
         return moment(batch.received_at)
 
-    @admin.display(description="project")
-    def in_project(self, batch: Batch) -> str:
-        return batch.project.slug
-
     @display(description="state", label=STATE_LABELS)
     def in_state(self, batch: Batch) -> str:
         return batch.state
@@ -77,10 +72,6 @@ class LedgerPage(BoundedListPage):
         if batch.state == Batch.State.RECEIVED:
             return f"waits {duration(timezone.now() - batch.received_at)}"
         return _took(batch) or NOTHING
-
-    @admin.display(description="batch id")
-    def named(self, batch: Batch) -> SafeString:
-        return short(batch.batch_id)
 
     def change_view(
         self,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -77,6 +78,14 @@ class BoundedListPage(ListPage):
     def address(self, row: Any) -> str:
         """The page that tells more of a row."""
         return batch_address(row)
+
+    @admin.display(description="project")
+    def in_project(self, row: Any) -> str:
+        return str(row.project.slug)
+
+    @admin.display(description="batch id")
+    def named(self, row: Any) -> SafeString:
+        return short(row.batch_id)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
