@@ -9,6 +9,7 @@ long.
 import base64
 import binascii
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any, TypeVar, cast
 
@@ -18,9 +19,12 @@ from google.protobuf.message import DecodeError, Message
 
 from ingest.formats.json_values import UNDECODABLE
 from ingest.formats.otlp.frames import JSON
-from ingest.records import InvalidRecord, Limits
+from ingest.records import EPOCH, InvalidRecord, Limits
 
 M = TypeVar("M", bound=Message)
+
+# NUL as JSON has it, or a backslash and five characters.
+ESCAPED_NUL = b"\\u0000"
 
 # As it is written a message may be so many times as long as an event as it is stored: what that is
 # will be known of it once it is read. Of the shortest fields so much makes five megabytes.
@@ -47,6 +51,12 @@ def message(kind: type[M], item: bytes, encoding: str, limits: Limits) -> M:
         raise InvalidRecord(
             "malformed_protobuf", f"{kind.DESCRIPTOR.name} is no such protobuf message"
         ) from None
+
+
+def moment(nanoseconds: int) -> datetime | None:
+    """A time, to the microsecond; None where nothing is said. Until the year 2554: the calendar has
+    all."""
+    return EPOCH + timedelta(microseconds=nanoseconds // 1000) if nanoseconds else None
 
 
 def _from_json(kind: type[M], item: bytes) -> M:

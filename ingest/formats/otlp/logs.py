@@ -13,7 +13,6 @@ names, and says something else, stands there as `sent.` and its name.
 """
 
 from collections.abc import Container, Iterator
-from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
@@ -24,11 +23,10 @@ from ingest.formats import fields
 from ingest.formats.json_values import check_text, check_values
 from ingest.formats.otlp.attributes import SESSION, USERS, Source, Values, source
 from ingest.formats.otlp.frames import LOGS, Group, groups
-from ingest.formats.otlp.items import message
+from ingest.formats.otlp.items import ESCAPED_NUL, message, moment
 from ingest.records import (
     CATEGORIES,
     DEFAULT_CATEGORY,
-    EPOCH,
     DecodedBatch,
     Envelope,
     InvalidRecord,
@@ -47,8 +45,6 @@ REQUEST_PROPERTY = "requestId"
 SENT = "sent."
 
 _NO_PROPERTIES = b"{}"
-# NUL as JSON has it, or a backslash and five characters.
-_ESCAPED_NUL = b"\\u0000"
 _Item = tuple[Source | InvalidRecord, bytes]
 
 
@@ -108,7 +104,8 @@ class _Reader:
         is_text = record.body.WhichOneof("value") == "string_value"
         event = Record(
             index,
-            _moment(record),
+            # When it happened, else when it was seen.
+            moment(record.time_unix_nano or record.observed_time_unix_nano),
             name or UNNAMED,
             user_id,
             session_id,
@@ -126,7 +123,7 @@ class _Reader:
         _add(own, "span_id", _digits(record.span_id, 8))
         _add(own, "body", None if is_text else body)
         event.properties = fields.properties(own, event.message, limits)
-        if _ESCAPED_NUL in event.properties:
+        if ESCAPED_NUL in event.properties:
             check_values(own, limits)
         check_text(f"{event.name}{event.level}{event.message}")
         values.keep(len(event.properties))
@@ -154,12 +151,6 @@ def _add(own: dict[str, Any], name: str, value: Any) -> None:
 def _digits(identifier: bytes, length: int) -> str | None:
     """A valid id of a trace or span; none is all zeros."""
     return identifier.hex() if len(identifier) == length and any(identifier) else None
-
-
-def _moment(record: LogRecord) -> datetime | None:
-    """When it happened, else when it was seen: until the year 2554, the calendar has all."""
-    nanoseconds = record.time_unix_nano or record.observed_time_unix_nano
-    return EPOCH + timedelta(microseconds=nanoseconds // 1000) if nanoseconds else None
 
 
 def _level(record: LogRecord, whole: Source, limits: Limits) -> str | None:

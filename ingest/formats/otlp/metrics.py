@@ -21,7 +21,6 @@ from.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -40,9 +39,8 @@ from ingest.formats.metrics import MOST_TAGS
 from ingest.formats.otlp import histograms
 from ingest.formats.otlp.attributes import SESSION, USERS, Source, Values, source
 from ingest.formats.otlp.frames import METRICS, MOST_ITEMS, Group, groups
-from ingest.formats.otlp.items import message
+from ingest.formats.otlp.items import ESCAPED_NUL, message, moment
 from ingest.records import (
-    EPOCH,
     DecodedBatch,
     Envelope,
     InvalidRecord,
@@ -64,7 +62,6 @@ _INSTANT = 1_000
 _METRIC_BYTES = 256 * 1024
 _SAMPLE_BYTES = 16
 _NO_TAGS = b"{}"
-_ESCAPED_NUL = b"\\u0000"
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -166,7 +163,7 @@ class _Reader:
         point = Point(
             0,
             0,
-            _moment(sent.time_unix_nano),
+            moment(sent.time_unix_nano),
             series.name,
             series.kind,
             user_id,
@@ -206,7 +203,7 @@ class _Reader:
             if value is not None
         }
         text = _encode(tags) if tags else _NO_TAGS
-        if _ESCAPED_NUL in text:
+        if ESCAPED_NUL in text:
             check_values(tags, self._limits)
         return text
 
@@ -290,7 +287,7 @@ def _measure(point: Point, series: _Series, sent: Any) -> None:
         delta = series.whole.is_ours and sent.time_unix_nano - start == _INSTANT
         point.cumulative = start > 0 and not delta
     if point.cumulative:
-        point.started_at = _moment(sent.start_time_unix_nano)
+        point.started_at = moment(sent.start_time_unix_nano)
         _check_start(point)
     if form == "summary":
         histograms.summary(point, sent)
@@ -330,8 +327,3 @@ def _number(sent: NumberDataPoint) -> float:
     if not math.isfinite(value):
         raise InvalidRecord("number_out_of_range", "A value is not finite", "value")
     return value
-
-
-def _moment(nanoseconds: int) -> datetime | None:
-    """Until the year 2554; None where nothing is said."""
-    return EPOCH + timedelta(microseconds=nanoseconds // 1000) if nanoseconds else None
